@@ -1,0 +1,87 @@
+"""TensorBoard: curves, what the norms learned, and hparams with the result in the same event file."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from normbench.config import Settings
+from normbench.provenance import learned_tensors
+from normbench.record import Record, Row
+
+CURVES = {
+    "loss/train": "train_loss",
+    "loss/test": "test_loss",
+    "top1/train": "train_top1_percent",
+    "top1/test": "test_top1_percent",
+    "run/learning_rate": "lr",
+    "run/images_per_second": "images_per_second",
+}
+RESULTS = ("final_top1_percent", "best_top1_percent", "median_last5_top1_percent")
+
+
+class Board:
+    """The event file of a run; a context manager that closes it."""
+
+    def __init__(self, settings: Settings, model: nn.Module, epochs_done: int) -> None:
+        self.settings, self.model = settings, model
+        self.writer = SummaryWriter(settings.folder, purge_step=epochs_done + 1)
+
+    def epoch(self, row: Row) -> None:
+        """The curves, and the mean over channels of what each layer learned (SN: each weight)."""
+        step = row["epoch"]
+        for tag, key in CURVES.items():
+            if row[key] is not None:
+                self.writer.add_scalar(tag, row[key], step)
+        for layer, own in learned_tensors(self.model).items():
+            for name, values in own.items():
+                if self.settings.histograms:
+                    self.writer.add_histogram(f"{name}/{layer}", values, step)
+                if name in ("mean_weight", "var_weight"):
+                    parts = zip(self.parts(layer), values.tolist(), strict=True)
+                    for part, value in parts:
+                        self.writer.add_scalar(f"{name}/{layer}/{part}", value, step)
+                else:
+                    self.writer.add_scalar(f"{name}/{layer}", values.mean(), step)
+        self.writer.flush()
+
+    def parts(self, layer: str) -> list[str]:
+        """The names of the statistics that a Switchable Normalization mixes."""
+        using: list[str] = self.model.get_submodule(layer).using  # type: ignore[assignment]
+        return using
+
+    def end(self, record: Record) -> None:
+        """The hparams of the run and its result."""
+        s = self.settings
+        values: dict[str, bool | str | float | int] = {
+            "norm": s.norm.label,
+            "model": s.model.label,
+            "dataset": s.dataset.label,
+            "batch": s.batch,
+            "workers": s.workers,
+            "activation": s.activation,
+            "seed": s.seed,
+            "lr": s.lr,
+            "epochs": s.epochs,
+            "statistics": s.evaluate.statistics,
+            "status": record.status,
+        }
+        results = {f"result/{key}": getattr(record, key) or 0.0 for key in RESULTS}
+        for summary in hparams(values, results):
+            self.writer.file_writer.add_summary(summary)  # type: ignore[union-attr]
+        for tag, value in results.items():
+            self.writer.add_scalar(tag, value, len(record.curves.get("epoch", [])))
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.writer.close()

@@ -1,0 +1,183 @@
+"""Crop, flip and normalization of whole batches on the device, drawn from the run's own streams.
+
+Images are kept padded and packed, one int32 a pixel (R, G and B in its low three bytes), so that a
+batch is one gather of pixels; unpacking and normalization are a few large operations more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+
+from normbench.data.catalogue import Colour
+
+
+def stream(seed: int, purpose: str, epoch: int) -> torch.Generator:
+    """A CPU generator that depends on this triple and nothing else.
+
+    Purposes and epochs are thereby independent, and a run resumed at an epoch needs no saved state.
+    """
+    digest = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """What an epoch shows, by position: image `order[p]`, cropped at (`top[p]`, `left[p]`).
+
+    All [N] int64. Corners are in pixels of the padded image, 0..2 * pad; `flip` is 1 for a mirror.
+    """
+
+    order: torch.Tensor
+    top: torch.Tensor
+    left: torch.Tensor
+    flip: torch.Tensor
+
+    def to(self, device: torch.device | str) -> EpochPlan:
+        """The same plan on `device`."""
+        return EpochPlan(*(t.to(device) for t in (self.order, self.top, self.left, self.flip)))
+
+
+def draw_plan(
+    images: int,
+    seed: int,
+    epoch: int,
+    *,
+    pad: int = 4,
+    flip: bool = True,
+    augment: bool = True,
+    device: torch.device | str = "cpu",
+) -> EpochPlan:
+    """The plan of epoch `epoch` of the run `seed` over `images` images.
+
+    Drawn on the CPU and by position, so it is the same for every norm, batch size and device.
+    `augment=False` keeps the order and shows every image as it is.
+    """
+    order = torch.randperm(images, generator=stream(seed, "order", epoch))
+    chance = stream(seed, "augmentation", epoch)
+    corners = torch.randint(0, 2 * pad + 1, (2, images), generator=chance)
+    mirror = torch.randint(0, 2, (images,), generator=chance)
+    if not augment:
+        corners = torch.full_like(corners, pad)
+    if not (augment and flip):
+        mirror = torch.zeros_like(mirror)
+    return EpochPlan(order, corners[0], corners[1], mirror).to(device)
+
+
+def _affine(
+    mean: Colour, std: Colour, device: torch.device | str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scale and shift, [3, 1, 1] float32: byte * scale + shift = (byte / 255 - mean) / std."""
+    deviation = torch.tensor(std, dtype=torch.float64)
+    shift = -torch.tensor(mean, dtype=torch.float64) / deviation
+    scale = 1 / (255 * deviation)
+    return scale.float().view(3, 1, 1).to(device), shift.float().view(3, 1, 1).to(device)
+
+
+def _finish(
+    values: torch.Tensor,
+    scale: torch.Tensor,
+    shift: torch.Tensor,
+    dtype: torch.dtype,
+    channels_last: bool,
+) -> torch.Tensor:
+    """Integers [B, 3, H, W] to normalized `dtype`, in the memory format asked for."""
+    images = values.to(torch.float32).mul_(scale).add_(shift).to(dtype)
+    return images.contiguous(memory_format=torch.channels_last) if channels_last else images
+
+
+def normalize(
+    pixels: torch.Tensor,
+    mean: Colour,
+    std: Colour,
+    dtype: torch.dtype = torch.float32,
+    channels_last: bool = False,
+) -> torch.Tensor:
+    """(pixels / 255 - mean) / std per channel: uint8 [B, 3, H, W] to `dtype`, same shape."""
+    scale, shift = _affine(mean, std, pixels.device)
+    return _finish(pixels, scale, shift, dtype, channels_last)
+
+
+def pack(pixels: torch.Tensor, mean: Colour, pad: int) -> torch.Tensor:
+    """uint8 [N, 3, H, W] to int32 [N, H + 2 * pad, W + 2 * pad], R + 256 * G + 65536 * B.
+
+    The margin has the mean colour, rounded to bytes: zero after normalization to within rounding,
+    as in He et al., who pad after subtracting the mean.
+    """
+    images, _, height, width = pixels.shape
+    red, green, blue = (round(255 * m) for m in mean)
+    shape = (images, height + 2 * pad, width + 2 * pad)
+    colour = red | green << 8 | blue << 16
+    packed = torch.full(shape, colour, dtype=torch.int32, device=pixels.device)
+    inner = packed[:, pad : pad + height, pad : pad + width]
+    inner.copy_(pixels[:, 2]).mul_(256).add_(pixels[:, 1]).mul_(256).add_(pixels[:, 0])
+    return packed
+
+
+class Batcher:
+    """Training images on a device, ready to give any batch of any epoch.
+
+    `pixels` uint8 [N, 3, H, W] and `labels` int64 [N] lie on the device where batches are wanted;
+    `pad` is that of the plans.
+    """
+
+    def __init__(
+        self,
+        pixels: torch.Tensor,
+        labels: torch.Tensor,
+        mean: Colour,
+        std: Colour,
+        *,
+        pad: int = 4,
+        dtype: torch.dtype = torch.float32,
+        channels_last: bool = False,
+    ) -> None:
+        device = pixels.device
+        self.labels, self.dtype, self.channels_last = labels, dtype, channels_last
+        self.height, self.width = pixels.shape[2:]
+        self.packed = pack(pixels, mean, pad)
+        self.scale, self.shift = _affine(mean, std, device)
+        self.index_dtype = torch.int32 if self.packed.numel() < 2**31 else torch.int64
+        self.bits = torch.tensor([0, 8, 16], dtype=torch.int32, device=device).view(3, 1)
+        rows = torch.arange(self.height)[:, None] * self.packed.shape[2]
+        columns = torch.arange(self.width)[None, :]
+        windows = torch.stack([rows + columns, rows + columns.flip(1)])  # as it is, mirrored
+        self.windows = windows.view(2, -1).to(device, self.index_dtype)
+
+    def epoch(self, plan: EpochPlan) -> Epoch:
+        """The epoch of `plan`, which must lie on the device of the images."""
+        return Epoch(self, plan)
+
+
+class Epoch:
+    """The batches of one epoch: `batch(step, size)` in any order, at any size."""
+
+    def __init__(self, batcher: Batcher, plan: EpochPlan) -> None:
+        _, height, width = batcher.packed.shape
+        self.batcher, self.flip = batcher, plan.flip
+        self.corner = (
+            ((plan.order * height + plan.top) * width + plan.left)
+            .to(batcher.index_dtype)
+            .unsqueeze(1)
+        )
+        self.labels = batcher.labels[plan.order]
+
+    def steps(self, size: int) -> int:
+        """Whole batches of `size` images in the epoch; the last partial one is dropped."""
+        return len(self.labels) // size
+
+    def batch(self, step: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Positions step * size to (step + 1) * size: images [size, 3, H, W], labels [size] int64.
+
+        A step outside 0..steps(size) - 1 is an IndexError.
+        """
+        if not 0 <= step < self.steps(size):
+            raise IndexError(f"step {step} of {self.steps(size)} steps of {size} images")
+        all_, here = self.batcher, slice(step * size, (step + 1) * size)
+        index = all_.windows.index_select(0, self.flip[here]).add_(self.corner[here])
+        picked = all_.packed.view(-1).index_select(0, index.view(-1)).view(size, 1, -1)
+        bytes_ = (picked >> all_.bits).bitwise_and_(255).view(size, 3, all_.height, all_.width)
+        images = _finish(bytes_, all_.scale, all_.shift, all_.dtype, all_.channels_last)
+        return images, self.labels[here]

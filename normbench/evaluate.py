@@ -1,0 +1,52 @@
+"""Accuracy on the test images, with running or with population statistics of batch norms."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+EVALUATION_BATCH = 500
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Top-1 in percent and mean cross-entropy over all images [N, 3, H, W], in evaluation mode."""
+    model.eval()
+    correct = torch.zeros((), device=images.device)
+    loss = torch.zeros((), device=images.device)
+    parts = zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True)
+    for some, truth in parts:
+        logits = model(some).float()
+        correct += (logits.argmax(1) == truth).sum()
+        loss += F.cross_entropy(logits, truth, reduction="sum")
+    return 100 * correct.item() / len(images), loss.item() / len(images)
+
+
+@contextlib.contextmanager
+def population_statistics(model: nn.Module, batches: Iterable[Tensor]) -> Iterator[None]:
+    """For its duration, the running statistics are the mean over `batches` with frozen weights.
+
+    Ioffe & Szegedy 2015, algorithm 2, lines 7 to 11: E[x] = mean of μ_B, Var[x] = mean of the batch
+    variances times m/(m−1); Switchable Normalization's "batch average" likewise, of biased ones.
+    Batches have the shape of training: statistics are pooled per worker. Buffers are put back.
+    """
+    tracking = [m for m in model.modules() if getattr(m, "running_mean", None) is not None]
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    momenta = [module.momentum for module in tracking]
+    model.train()
+    with torch.no_grad():
+        for count, images in enumerate(batches, start=1):
+            for module in tracking:
+                module.momentum = 1 / count  # type: ignore[assignment]  # the cumulative mean
+            model(images)
+    try:
+        yield
+    finally:
+        for module, momentum in zip(tracking, momenta, strict=True):
+            module.momentum = momentum
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])

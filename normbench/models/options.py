@@ -1,0 +1,30 @@
+"""Checks of the networks' options: each returns a good value or ends in a one-line `UserError`."""
+
+from __future__ import annotations
+
+from normbench.errors import UserError
+
+
+def blocks_per_stage(depth: int, beside: int, known: tuple[int, ...]) -> int:
+    """n of depth = 6n + beside: three stages of n blocks of two convolutions.
+
+    `beside` counts the layers outside the blocks; `known` are the published depths, for the error.
+    """
+    if isinstance(depth, int) and depth > beside and (depth - beside) % 6 == 0:
+        return (depth - beside) // 6
+    listed = ", ".join(map(str, known))
+    raise UserError(f"depth={depth!r}: must be 6n + {beside} with n >= 1, such as {listed}")
+
+
+def positive(option: str, value: int) -> int:
+    """`value`, a whole number of at least 1."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    raise UserError(f"{option}={value!r}: must be a whole number of at least 1")
+
+
+def flag(option: str, value: bool) -> bool:
+    """`value`, true or false and nothing else: the string "no" would count as true."""
+    if isinstance(value, bool):
+        return value
+    raise UserError(f"{option}={value!r}: must be true or false")

@@ -1,0 +1,75 @@
+"""The activations that a norm can carry, and the same alone, for the joint after an addition.
+
+    relu        max(y, 0)
+    tlu         max(y, τ), τ per channel from 0    Singh & Krishnan 2020, arXiv 1911.09737, eq. 5
+    affine_tlu  max(y, α·y + τ), α and τ from 0    the same, table 5
+    prelu       max(y, 0) + α·min(y, 0), α from ¼  He et al. 2015, arXiv 1502.01852, eq. 1
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from normbench.errors import UserError, did_you_mean
+from normbench.ops import Floor
+
+ACTIVATIONS = ("none", "relu", "tlu", "affine_tlu", "prelu")
+
+
+class Activated(nn.Module):
+    """A module that ends in an activation, whose learned parts are its own `tau` and `alpha` [C].
+
+    Raises UserError for an activation that is not one of `ACTIVATIONS`.
+    """
+
+    tau: nn.Parameter | None
+    alpha: nn.Parameter | None
+
+    def __init__(self, channels: int, activation: str) -> None:
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise UserError(
+                f"activation={activation!r} is not one of {', '.join(ACTIVATIONS)}, auto"
+                + did_you_mean(activation, ACTIVATIONS)
+            )
+        self.channels, self.activation = channels, activation
+        learned = activation in ("tlu", "affine_tlu")
+        self.tau = nn.Parameter(torch.zeros(channels)) if learned else None
+        slope = {"affine_tlu": 0.0, "prelu": 0.25}.get(activation)
+        self.alpha = None if slope is None else nn.Parameter(torch.full((channels,), slope))
+
+    def floor(self) -> Floor:
+        """The part of the activation that an affine map of planes carries with it."""
+        if self.activation == "relu":
+            return 0.0
+        return self.tau if self.activation == "tlu" else None
+
+    def bend(self, y: Tensor) -> Tensor:
+        """The part that comes after it: y itself for none, relu and tlu. y: [N, C, H, W]."""
+        if self.alpha is None:
+            return y
+        alpha = self.alpha.to(y.dtype)
+        if self.tau is None:
+            return F.prelu(y, alpha)
+        line = alpha[:, None, None] * y + self.tau.to(y.dtype)[:, None, None]
+        return torch.where(y > line, y, line)
+
+    def activate(self, y: Tensor) -> Tensor:
+        """The whole activation of y [N, C, H, W]."""
+        floor = self.floor()
+        if isinstance(floor, Tensor):
+            low = floor.to(y.dtype)[:, None, None]
+            return torch.where(y > low, y, low)  # not maximum, which halves the gradient at ties
+        return F.relu(y) if floor is not None else self.bend(y)
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, activation={self.activation}"
+
+
+class Activation(Activated):
+    """The activation alone: [N, C, H, W] in, the same out."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activate(x)

@@ -1,0 +1,142 @@
+"""What every norm shares: moments of planes, the norm's own `mix`, one affine map with activation.
+
+A norm of one's own is one class with one method:
+
+    class MyNorm(PlaneNorm):
+        def mix(self, moments):
+            return standardize(pool(moments, images=self.images), eps=1e-5)
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from normbench.errors import UserError
+from normbench.norms.activation import Activated
+from normbench.norms.plane import Affine, Moments
+from normbench.ops import Planes
+
+
+@dataclass(frozen=True)
+class Role:
+    """How a parameter is trained: with weight decay or not, at which multiple of the learning rate,
+    and into which interval it is projected after each step."""
+
+    decay: bool = True
+    lr_multiplier: float = 1.0
+    interval: tuple[float, float] | None = None
+
+
+class Norm(Activated):
+    """Any norm: a `weight` and a `bias` per channel, an activation, and roles of its parameters.
+
+    channels: C of the input [N, C, H, W]; images: images per worker, over which batch statistics
+    are pooled in training (None: the whole batch).
+    """
+
+    auto_activation: ClassVar[str] = "relu"  # what activation="auto" means for this norm
+    roles: ClassVar[dict[str, Role]] = {}  # of the parameters whose role is not Role()
+
+    def __init__(self, channels: int, *, activation: str = "none", images: int | None = None) -> None:
+        super().__init__(channels, activation)
+        if channels < 1 or (images is not None and images < 1):
+            raise UserError(f"channels={channels}, images={images}: both must be 1 or more")
+        self.images = images
+        self.weight: nn.Parameter | None = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def learned(self) -> dict[str, Tensor]:
+        """What it learned beside weight and bias, in the form that papers show; detached."""
+        own = self.named_parameters(recurse=False)
+        return {key: p.detach() for key, p in own if key not in ("weight", "bias")}
+
+    def project(self) -> None:
+        """Puts parameters back into their interval; to be called after each optimizer step."""
+        for name, role in self.roles.items():
+            parameter = getattr(self, name, None)
+            if parameter is not None and role.interval is not None:
+                parameter.data.clamp_(*role.interval)
+
+
+class PlaneNorm(Norm):
+    """A norm that sees its input through the moments of planes: [N, C, H, W] in, the same out.
+
+    Output and gradient have the input's dtype and memory format; statistics are float32 at least.
+    Raises UserError for an input that is not [N, channels, H, W].
+    """
+
+    @abstractmethod
+    def mix(self, moments: Moments) -> Affine:
+        """From the moments of each plane [N, C] to the map that normalizes it, in [N, C]."""
+
+    def known(self) -> Affine | None:
+        """The map where it needs no moments of the input (a batch norm in evaluation)."""
+        return None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() != 4 or x.shape[1] != self.channels:
+            raise UserError(f"{self} got {list(x.shape)}; it takes [N, {self.channels}, H, W]")
+        planes = Planes(x)
+        affine = self.known()
+        if affine is None:
+            affine = self.mix(Moments(*planes.moments(), count=x.shape[2] * x.shape[3]))
+        wide = affine.scale.dtype
+        if self.weight is not None:
+            affine = affine.then(Affine(self.weight.to(wide), self.bias.to(wide)))
+        return self.bend(planes.affine(affine.scale, affine.shift, self.floor()))
+
+
+class BatchStatistics(PlaneNorm):
+    """A plane norm that pools over the images of a worker and keeps running statistics.
+
+    They are updated once a training step with the mean over the workers. momentum is the weight of
+    the new value (torch's sense); None: the cumulative mean.
+    """
+
+    unbiased: ClassVar[bool] = True  # whether running_var takes the factor m / (m − 1)
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor | None
+
+    def keep_running(self, momentum: float | None) -> None:
+        """Registers the buffers; to be called once, by the constructor."""
+        self.momentum = momentum
+        self.register_buffer("running_mean", torch.zeros(self.channels))
+        self.register_buffer("running_var", torch.ones(self.channels))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def running(self) -> Moments:
+        """What evaluation uses in place of the moments of the batch; [C]."""
+        return Moments(wide(self.running_mean), wide(self.running_var), count=0)
+
+    @torch.no_grad()
+    def track(self, pooled: Moments) -> None:
+        """Moves the running statistics towards `pooled` [N, C], which are equal within a worker."""
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked += 1
+        images = self.images or len(pooled.mean)
+        mean, var = pooled.mean[::images].mean(0), pooled.var[::images].mean(0)
+        if self.unbiased:
+            var = var * (pooled.count / (pooled.count - 1))
+        step = self.momentum
+        if step is None:
+            assert self.num_batches_tracked is not None
+            step = 1 / self.num_batches_tracked
+        move(self.running_mean, mean, step)
+        move(self.running_var, var, step)
+
+
+def move(running: Tensor, new: Tensor, step: Tensor | float) -> None:
+    """running ← (1 − step)·running + step·new, in place."""
+    weight = step.to(running.dtype) if isinstance(step, Tensor) else step
+    running.lerp_(new.to(running.dtype), weight)
+
+
+def wide(statistic: Tensor) -> Tensor:
+    """float32 at least."""
+    return statistic if statistic.dtype == torch.float64 else statistic.float()

@@ -1,0 +1,35 @@
+"""Batch Normalization. Ioffe & Szegedy 2015, arXiv 1502.03167, algorithms 1 and 2."""
+
+from __future__ import annotations
+
+from normbench.norms.base import BatchStatistics
+from normbench.norms.plane import Affine, Moments, pool, standardize
+
+
+class BatchNorm(BatchStatistics):
+    """Standardizes each channel over the pixels of a worker's images.
+
+    Training normalizes with the biased variance; running_var takes the factor m / (m − 1).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        activation: str = "none",
+        images: int | None = None,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+    ) -> None:
+        super().__init__(channels, activation=activation, images=images)
+        self.eps = eps
+        self.keep_running(momentum)
+
+    def known(self) -> Affine | None:
+        return None if self.training else standardize(self.running(), self.eps)
+
+    def mix(self, moments: Moments) -> Affine:
+        pooled = pool(moments, images=self.images)
+        affine = standardize(pooled, self.eps)
+        self.track(pooled)
+        return affine

@@ -1,0 +1,46 @@
+"""Batch-Instance Normalization. Nam & Kim 2018, arXiv 1805.07925."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from normbench.norms.base import BatchStatistics, Role
+from normbench.norms.plane import Affine, Moments, blend, pool, standardize
+
+
+class BatchInstanceNorm(BatchStatistics):
+    """gate·BN(x) + (1 − gate)·IN(x), a mixture of normalized outputs with one gate per channel.
+
+    The gate starts at 1 (BN); it is trained at ten times the learning rate, without weight decay,
+    and put back into [0, 1] after each step. In evaluation BN is running and IN is not. Maps of 1×1
+    are a UserError, as for IN.
+    """
+
+    roles: ClassVar[dict[str, Role]] = {
+        "gate": Role(decay=False, lr_multiplier=10.0, interval=(0.0, 1.0))
+    }
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        activation: str = "none",
+        images: int | None = None,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+    ) -> None:
+        super().__init__(channels, activation=activation, images=images)
+        self.eps = eps
+        self.gate = nn.Parameter(torch.ones(channels))
+        self.keep_running(momentum)
+
+    def mix(self, moments: Moments) -> Affine:
+        instance = standardize(moments, self.eps)
+        pooled = pool(moments, images=self.images) if self.training else self.running()
+        batch = standardize(pooled, self.eps)
+        if self.training:
+            self.track(pooled)
+        return blend(self.gate.to(moments.mean.dtype), batch, instance)

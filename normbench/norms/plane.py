@@ -1,0 +1,110 @@
+"""The algebra of plane norms: four verbs between the moments of planes and an affine map.
+
+A plane is one channel of one image: the H×W numbers x[n, c]. Every tensor here is [N, C], or
+broadcasts to it. A norm is a sentence of these verbs, for example
+
+    bn = standardize(pool(moments, images=batch), eps)
+    rbn = centre.then(whiten).then(gate)        with moments of each step by `push`
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from normbench.errors import UserError
+
+
+class Moments(NamedTuple):
+    """Mean and biased variance, and over how many numbers they were taken."""
+
+    mean: Tensor
+    var: Tensor
+    count: int
+
+
+class Affine(NamedTuple):
+    """The map x → scale·x + shift of each plane."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def then(self, outer: Affine) -> Affine:
+        """`outer` after this map."""
+        return Affine(outer.scale * self.scale, outer.scale * self.shift + outer.shift)
+
+    def push(self, moments: Moments) -> Moments:
+        """The moments after the map: exact."""
+        mean, var, count = moments
+        return Moments(self.scale * mean + self.shift, self.scale.square() * var, count)
+
+
+def pool(moments: Moments, *, images: int | None = 1, channels: int | None = 1) -> Moments:
+    """Moments of blocks of `images` × `channels` planes (None: all), by the law of total variance.
+
+    M = mean(m), V = mean(v) + mean((m − M)²), returned for each plane of the block: [N, C].
+    Raises UserError where a block does not divide [N, C].
+    """
+    n, c = moments.mean.shape
+    images, channels = images or n, channels or c
+    if n % images:
+        raise UserError(
+            f"images={images} does not divide a batch of {n} images; it is the number of images per"
+            f" worker and may be {divisors(n)}"
+        )
+    if c % channels:
+        raise UserError(f"channels={channels} does not divide {c}; it may be {divisors(c)}")
+    blocks = n // images, images, c // channels, channels
+    mean, var = moments.mean.view(blocks), moments.var.view(blocks)
+    pooled = mean.mean((1, 3), keepdim=True)
+    total = var.mean((1, 3), keepdim=True) + (mean - pooled).square().mean((1, 3), keepdim=True)
+    return Moments(
+        pooled.expand(blocks).reshape(n, c),
+        total.expand(blocks).reshape(n, c),
+        moments.count * images * channels,
+    )
+
+
+def standardize(moments: Moments, eps: float) -> Affine:
+    """The map that gives mean 0 and variance 1: (x − mean) / sqrt(var + eps).
+
+    Raises UserError where the moments were taken over a single number.
+    """
+    if moments.count == 1:
+        raise UserError(
+            "cannot normalize by the statistics of a single number (one image of 1×1 pixels, or"
+            " instance statistics of 1×1 maps); use larger maps, more images per worker, or a norm"
+            " that pools channels (ln, gn) or has no mean (frn with learned_eps)"
+        )
+    scale = torch.rsqrt(moments.var + eps)
+    return Affine(scale, -moments.mean * scale)
+
+
+def divide_by_rms(moments: Moments, eps: Tensor | float) -> Affine:
+    """The map x / sqrt(E[x²] + eps), without a mean; E[x²] = var + mean² has no cancellation."""
+    scale = torch.rsqrt(moments.var + moments.mean.square() + eps)
+    return Affine(scale, torch.zeros_like(scale))
+
+
+def mixture(weights: tuple[Tensor, Tensor], parts: list[Moments]) -> Moments:
+    """Σ wₖ·meanₖ and Σ w'ₖ·varₖ: a mixture of statistics, not of normalized outputs."""
+    for_mean, for_var = weights
+    mean = sum(w * part.mean for w, part in zip(for_mean, parts, strict=True))
+    var = sum(w * part.var for w, part in zip(for_var, parts, strict=True))
+    assert isinstance(mean, Tensor) and isinstance(var, Tensor)
+    return Moments(mean, var, max(part.count for part in parts))
+
+
+def blend(gate: Tensor, first: Affine, second: Affine) -> Affine:
+    """gate·first(x) + (1 − gate)·second(x): a mixture of normalized outputs."""
+    return Affine(
+        gate * first.scale + (1 - gate) * second.scale,
+        gate * first.shift + (1 - gate) * second.shift,
+    )
+
+
+def divisors(number: int) -> str:
+    """`1, 2, 3, 6` for 6: the choices that an error lists."""
+    return ", ".join(str(d) for d in range(1, number + 1) if number % d == 0)

@@ -1,0 +1,68 @@
+"""Representative Batch Normalization. Gao et al. 2021, CVPR, eq. 2 to 7."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from normbench.norms.base import BatchStatistics
+from normbench.norms.plane import Affine, Moments, pool, standardize
+
+
+class RepresentativeBatchNorm(BatchStatistics):
+    """BN between two calibrations by the statistics of each plane.
+
+    centering: x + center_weight·mean(x) before BN, whose batch and running statistics are those of
+    the centred input. scaling: after it, times sigmoid(scale_weight·K + scale_bias), with K the mean
+    or the deviation (scaling_statistic) of the standardized plane. From its initial values it is
+    sigmoid(1)·BN, not BN. The authors' code adds the centring to the caller's tensor; here nothing
+    changes the input.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        activation: str = "none",
+        images: int | None = None,
+        centering: bool = True,
+        scaling: bool = True,
+        scaling_statistic: Literal["mean", "std"] = "mean",
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+    ) -> None:
+        super().__init__(channels, activation=activation, images=images)
+        self.eps, self.scaling_statistic = eps, scaling_statistic
+        self.center_weight = nn.Parameter(torch.zeros(channels)) if centering else None
+        self.scale_weight = nn.Parameter(torch.zeros(channels)) if scaling else None
+        self.scale_bias = nn.Parameter(torch.ones(channels)) if scaling else None
+        self.keep_running(momentum)
+
+    def mix(self, moments: Moments) -> Affine:
+        centre = self.centre(moments)
+        whiten = centre.then(self.whiten(centre.push(moments)))
+        return whiten.then(self.gate(whiten.push(moments)))
+
+    def centre(self, moments: Moments) -> Affine:
+        mean = moments.mean
+        weight = 0.0 if self.center_weight is None else self.center_weight.to(mean.dtype)
+        return Affine(torch.ones_like(mean), weight * mean)
+
+    def whiten(self, centred: Moments) -> Affine:
+        if not self.training:
+            return standardize(self.running(), self.eps)
+        pooled = pool(centred, images=self.images)
+        affine = standardize(pooled, self.eps)
+        self.track(pooled)
+        return affine
+
+    def gate(self, white: Moments) -> Affine:
+        mean, var, _ = white
+        if self.scale_weight is None or self.scale_bias is None:
+            return Affine(torch.ones_like(mean), torch.zeros_like(mean))
+        # a constant plane has no slope of the root to offer: 0, not infinity
+        statistic = mean if self.scaling_statistic == "mean" else var.clamp_min(1e-12).sqrt()
+        weight, bias = self.scale_weight.to(mean.dtype), self.scale_bias.to(mean.dtype)
+        return Affine(torch.sigmoid(weight * statistic + bias), torch.zeros_like(mean))

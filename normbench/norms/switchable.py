@@ -1,0 +1,71 @@
+"""Switchable Normalization. Luo et al. 2019, arXiv 1806.10779."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from normbench.errors import UserError
+from normbench.norms.base import BatchStatistics
+from normbench.norms.plane import Affine, Moments, mixture, pool, standardize
+
+PARTS = ("in", "ln", "bn")
+
+
+class SwitchableNorm(BatchStatistics):
+    """Standardizes with a learned mixture of instance, layer and batch statistics.
+
+    The weights of means and of variances are softmaxes of two logits vectors, mean_weight and
+    var_weight, in the order IN, LN, BN. using: the parts that take part (without bn: the paper's SN
+    for one image per worker). Biased variances, as in the paper; the authors' code has the unbiased
+    one of an instance, which is NaN on 1×1 maps. In evaluation only the BN part is running.
+    """
+
+    unbiased: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        activation: str = "none",
+        images: int | None = None,
+        using: Sequence[str] = PARTS,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+    ) -> None:
+        super().__init__(channels, activation=activation, images=images)
+        if not using or set(using) - set(PARTS) or len(set(using)) != len(using):
+            raise UserError(f"using={list(using)} is not one or more of {', '.join(PARTS)}")
+        self.using = [part for part in PARTS if part in using]
+        self.eps = eps
+        self.mean_weight = nn.Parameter(torch.ones(len(self.using)))
+        self.var_weight = nn.Parameter(torch.ones(len(self.using)))
+        if "bn" in self.using:
+            self.keep_running(momentum)
+            self.num_batches_tracked = None
+
+    def mix(self, moments: Moments) -> Affine:
+        wide = moments.mean.dtype
+        weights = self.mean_weight.to(wide).softmax(0), self.var_weight.to(wide).softmax(0)
+        return standardize(mixture(weights, [self.part(p, moments) for p in self.using]), self.eps)
+
+    def learned(self) -> dict[str, Tensor]:
+        own = super().learned()
+        for key in ("mean_weight", "var_weight"):
+            own[key] = own[key].softmax(0)
+        return own
+
+    def part(self, name: str, moments: Moments) -> Moments:
+        """The statistics of one part, from the moments of planes."""
+        if name == "in":
+            return moments
+        if name == "ln":
+            return pool(moments, channels=None)
+        if not self.training:
+            return self.running()
+        pooled = pool(moments, images=self.images)
+        self.track(pooled)
+        return pooled

@@ -1,0 +1,81 @@
+"""The two kernel pairs in plain torch: the definition that every other backend is tested against.
+
+Shapes: x, g and results of their size are [N, C, H, W]; every other tensor is [N, C], a `floor`
+tensor [C]. Numbers of a plane are float32 at least; results of x's size have x's dtype and strides.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+Floor = Tensor | float | None  # nothing, a number (ReLU: 0) or a threshold per channel (TLU)
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each plane. Two passes: E[x²] − E[x]² cancels in float32."""
+    var, mean = torch.var_mean(_wide(x), dim=(2, 3), correction=0)
+    return mean, var
+
+
+def affine(x: Tensor, scale: Tensor, shift: Tensor, floor: Floor) -> Tensor:
+    """max(scale·x + shift, floor)."""
+    y = _map(x, scale, shift)
+    if floor is not None:
+        low = _per_channel(floor, y)
+        y = y.clamp_min_(low) if isinstance(low, float) else torch.maximum(y, low)
+    return y.to(x.dtype)
+
+
+def sums(
+    x: Tensor, g: Tensor, scale: Tensor, shift: Tensor, floor: Floor
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Σg and Σg·x over the pixels that the floor let through, and Σg over those that it did not."""
+    x, g = _wide(x), _wide(g)
+    below = None
+    if floor is not None:
+        total = g.sum((2, 3))
+        g = _masked(x, g, scale, shift, floor)
+        below = total - g.sum((2, 3))
+    return g.sum((2, 3)), (g * x).sum((2, 3)), below
+
+
+def affine_of_two(
+    x: Tensor,
+    g: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    floor: Floor,
+    of_x: tuple[Tensor, Tensor] | None,
+) -> Tensor:
+    """scale·g + p·x + q with g masked by the floor and (p, q) = `of_x`; None: scale·g alone."""
+    gx = _masked(_wide(x), _wide(g), scale, shift, floor) * _plane(scale)
+    if of_x is not None:
+        p, q = of_x
+        gx = gx.add_(_map(x, p, q))
+    return gx.to(x.dtype)
+
+
+def _map(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return torch.addcmul(_plane(shift), _wide(x), _plane(scale))
+
+
+def _masked(x: Tensor, g: Tensor, scale: Tensor, shift: Tensor, floor: Floor) -> Tensor:
+    if floor is None:
+        return g
+    y = _map(x, scale, shift)
+    return g * (y > _per_channel(floor, y))
+
+
+def _per_channel(floor: Tensor | float, like: Tensor) -> Tensor | float:
+    if isinstance(floor, Tensor):
+        return floor.to(like.dtype)[None, :, None, None]
+    return floor
+
+
+def _plane(numbers: Tensor) -> Tensor:
+    return numbers[:, :, None, None]
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()

@@ -1,0 +1,70 @@
+"""SGD as the papers use it: parameter groups by declared role, and the learning rate of a moment."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from normbench.config import Settings
+from normbench.norms import Norm, Role
+
+
+def sgd(model: nn.Module, settings: Settings) -> torch.optim.SGD:
+    """SGD with momentum over `parameter_groups`; each group's lr is set by `set_learning_rate`."""
+    groups = parameter_groups(model, settings.weight_decay, settings.norm_weight_decay)
+    return torch.optim.SGD(
+        groups, lr=0.0, momentum=settings.momentum, nesterov=settings.nesterov, fused=True
+    )
+
+
+def parameter_groups(
+    model: nn.Module, weight_decay: float, norm_weight_decay: float | None
+) -> list[dict[str, object]]:
+    """One group for each (weight decay, learning-rate multiplier) that occurs.
+
+    A module's `roles` say which of its own parameters have no decay or another multiplier.
+    norm_weight_decay is for whatever is not a weight or bias of a convolution or linear layer.
+    """
+    if norm_weight_decay is None:
+        norm_weight_decay = weight_decay
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for module in model.modules():
+        ordinary = isinstance(module, nn.Conv2d | nn.Linear)
+        for name, parameter in module.named_parameters(recurse=False):
+            role: Role = getattr(module, "roles", {}).get(name, Role())
+            decay = weight_decay if ordinary else norm_weight_decay
+            key = (decay if role.decay else 0.0, role.lr_multiplier)
+            groups.setdefault(key, []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": decay, "lr_multiplier": multiplier}
+        for (decay, multiplier), parameters in groups.items()
+    ]
+
+
+def learning_rate(settings: Settings, epoch: float) -> float:
+    """The learning rate at a moment in epochs (0.5: half way through the first)."""
+    if epoch < settings.warmup_epochs:
+        return settings.peak_lr * epoch / settings.warmup_epochs
+    if settings.schedule == "cosine":
+        span = max(settings.epochs - settings.warmup_epochs, 1e-9)
+        part = min((epoch - settings.warmup_epochs) / span, 1.0)
+        return settings.peak_lr * (1 + math.cos(math.pi * part)) / 2
+    if settings.schedule == "step":
+        passed = sum(epoch >= fraction * settings.epochs for fraction in settings.milestones)
+        return settings.peak_lr * settings.decay**passed
+    return settings.peak_lr
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The rate for every group, times its multiplier."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["lr_multiplier"]
+
+
+def project(model: nn.Module) -> None:
+    """Puts the parameters that have an interval back into it."""
+    for module in model.modules():
+        if isinstance(module, Norm) and module.roles:
+            module.project()

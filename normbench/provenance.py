@@ -1,0 +1,63 @@
+"""What a record says of its surroundings, and of what the norms learned."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from normbench.norms import Norm
+from normbench.norms.activation import Activated
+
+
+def learned_tensors(model: nn.Module) -> dict[str, dict[str, Tensor]]:
+    """By layer and by name: thresholds, gates, mixing weights, learned ε; detached."""
+    found = {}
+    for layer, module in model.named_modules():
+        if isinstance(module, Activated):
+            own = module.learned() if isinstance(module, Norm) else thresholds(module)
+            if own:
+                found[layer] = own
+    return found
+
+
+def thresholds(module: Activated) -> dict[str, Tensor]:
+    return {key: p.detach() for key, p in module.named_parameters(recurse=False)}
+
+
+def learned(model: nn.Module) -> dict[str, dict[str, list[float]]]:
+    """The same as plain numbers."""
+    return {
+        layer: {key: [round(v, 6) for v in t.flatten().tolist()] for key, t in own.items()}
+        for layer, own in learned_tensors(model).items()
+    }
+
+
+def versions() -> dict[str, str]:
+    return {
+        "normbench": version("normbench"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads, {platform.machine()}"
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout that runs, with + where files differ from it; None elsewhere."""
+    here = Path(__file__).parent
+    try:
+        describe = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--exclude=*"]
+        return subprocess.run(
+            describe, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,262 @@
+"""One run, from its settings to its record. `epochs` is the loop; the rest is what it stands on."""
+
+from __future__ import annotations
+
+import math
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from normbench import checkpoint, record
+from normbench.board import Board
+from normbench.build import check, device_of, seeded_network
+from normbench.config import Settings
+from normbench.data import Batcher, Dataset, draw_plan, load_dataset, normalize
+from normbench.data.augment import Epoch
+from normbench.display import Display
+from normbench.errors import FailedError
+from normbench.evaluate import accuracy, population_statistics
+from normbench.optimizer import learning_rate, project, set_learning_rate, sgd
+from normbench.provenance import device_name, git_commit, learned, versions
+from normbench.record import Metrics, Record, Row
+
+CHECK_EVERY = 16  # steps between two looks at the loss: a look waits for the device
+PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def run(settings: Settings, display: Display) -> Record:
+    """Trains a cell, or goes on with it, or, where it is done, returns the record it has.
+
+    UserError before anything is written for what cannot work; any other exception is written into
+    the record (failed, out_of_memory) and raised. A diverged run is a result like any other.
+    """
+    if (old := record.read_record(settings.folder)) is not None and old.done:
+        display.already_done(settings, old)
+        return old
+    device = device_of(settings)
+    check(settings)
+    options = settings.dataset.options
+    root = Path(options["root"]) if options.get("root") else None
+    data = load_dataset(settings.dataset.name, root=root, source=options.get("source"))
+    with alone_in(settings.folder):
+        record.write_settings(settings.folder, settings)
+        rows: list[Row] = []
+        try:
+            result = train(settings, data, device, display, rows)
+        except Exception as error:
+            status: record.Status = "failed"
+            if isinstance(error, torch.OutOfMemoryError | MemoryError):
+                status = "out_of_memory"
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            bad = record.record_of(settings, status, rows, error=what)
+            record.write_record(settings.folder, bad)
+            raise
+        record.write_record(settings.folder, result)
+    display.finished(settings, result)
+    return result
+
+
+def train(
+    settings: Settings, data: Dataset, device: torch.device, display: Display, rows: list[Row]
+) -> Record:
+    """Trains from the folder's checkpoint, or from the start, to the end; fills `rows`."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    run_ = Run.start(settings, data, device)
+    rows += run_.resume()
+    metrics = Metrics(settings.folder, rows)
+    status: record.Status = "ok"
+    with Board(settings, run_.model, len(rows)) as board:
+        display.started(settings, run_.parameters, device, done=len(rows))
+        for row in epochs(run_, len(rows), display.step):
+            metrics.add(row)
+            board.epoch(row)
+            display.epoch(row)
+            if row["train_loss"] is None:
+                status = "diverged"
+                break
+            run_.save(rows)
+        result = record.record_of(
+            settings,
+            status,
+            rows,
+            parameters=run_.parameters,
+            peak_memory_mib=peak_memory_mib(device),
+            device=device_name(device),
+            versions=versions(),
+            git_commit=git_commit(),
+            learned=learned(run_.model),
+        )
+        board.end(result)
+    return result
+
+
+def epochs(run: Run, first: int, on_step: Callable[[int, int], None]) -> Iterator[Row]:
+    """The loop: from `first` on, one row an epoch; ends after a row whose loss is not finite."""
+    settings, model, optimizer = run.settings, run.model, run.optimizer
+    for epoch in range(first, settings.epochs):
+        model.train()
+        shown = run.plan(epoch)
+        steps = shown.steps(settings.sgd_batch)
+        loss_sum = torch.zeros((), device=run.device)
+        correct = torch.zeros((), device=run.device)
+        start = time.perf_counter()
+        for step in range(steps):
+            rate = learning_rate(settings, epoch + (step + 1) / steps)
+            set_learning_rate(optimizer, rate)
+            images, labels = shown.batch(step, settings.sgd_batch)
+            with run.autocast():
+                logits = model(images)
+            loss = F.cross_entropy(
+                logits.float(), labels, label_smoothing=settings.label_smoothing
+            )
+            optimizer.zero_grad()
+            run.scaler.scale(loss).backward()
+            run.scaler.step(optimizer)
+            run.scaler.update()
+            project(model)
+            loss_sum += loss.detach()
+            correct += (logits.argmax(1) == labels).sum()
+            if (step + 1) % CHECK_EVERY == 0 or step + 1 == steps:
+                if not math.isfinite(loss_sum.item()):
+                    yield run.row(epoch, rate, None, None, start, (step + 1))
+                    return
+                on_step(step + 1, steps)
+        seen = steps * settings.sgd_batch
+        yield run.row(
+            epoch, rate, loss_sum.item() / steps, 100 * correct.item() / seen, start, steps
+        )
+
+
+@dataclass
+class Run:
+    """What the loop holds in its hands."""
+
+    settings: Settings
+    device: torch.device
+    model: nn.Module
+    optimizer: torch.optim.SGD
+    scaler: torch.amp.GradScaler
+    batcher: Batcher
+    test_images: Tensor
+    test_labels: Tensor
+
+    @classmethod
+    def start(cls, settings: Settings, data: Dataset, device: torch.device) -> Run:
+        """Everything at its first values, images and network on the device."""
+        train, test = data.train.to(device), data.test.to(device)
+        last = settings.channels_last
+        batcher = Batcher(train.pixels, train.labels, data.mean, data.std, channels_last=last)
+        test_images = normalize(test.pixels, data.mean, data.std, channels_last=last)
+        model = seeded_network(settings, device)
+        scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
+        optimizer = sgd(model, settings)
+        return cls(
+            settings, device, model, optimizer, scaler, batcher, test_images, test.labels
+        )
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
+
+    def plan(self, epoch: int) -> Epoch:
+        """The images of an epoch in the run's own order, cropped and flipped."""
+        s = self.settings
+        n = len(self.batcher.labels)
+        drawn = draw_plan(n, s.seed, epoch, augment=s.augment, device=self.device)
+        return self.batcher.epoch(drawn)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The region that computes in `precision`."""
+        if self.settings.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, PRECISION[self.settings.precision])
+
+    def row(
+        self,
+        epoch: int,
+        rate: float,
+        loss: float | None,
+        top1: float | None,
+        start: float,
+        steps: int,
+    ) -> Row:
+        """The line of an epoch; evaluates, unless training diverged (loss None)."""
+        seconds = time.perf_counter() - start
+        test_top1 = test_loss = None
+        if loss is not None:
+            test_top1, test_loss = self.evaluate(epoch)
+        return {
+            "epoch": epoch + 1,
+            "lr": rate,
+            "train_loss": loss,
+            "train_top1_percent": top1,
+            "test_top1_percent": test_top1,
+            "test_loss": test_loss if test_loss is None or math.isfinite(test_loss) else None,
+            "train_seconds": seconds,
+            "images_per_second": steps * self.settings.sgd_batch / seconds,
+        }
+
+    def evaluate(self, epoch: int) -> tuple[float, float]:
+        """Top-1 in percent and loss on the test images, with the statistics that were chosen."""
+        statistics: AbstractContextManager[None] = nullcontext()
+        if self.settings.evaluate.statistics == "precise":
+            statistics = population_statistics(self.model, self.fresh_batches(epoch))
+        with self.autocast(), statistics:
+            return accuracy(self.model, self.test_images, self.test_labels)
+
+    def fresh_batches(self, epoch: int) -> Iterator[Tensor]:
+        """`evaluate.batches` training batches, of the order that the next epoch will show."""
+        size, wanted = self.settings.sgd_batch, self.settings.evaluate.batches
+        while wanted > 0:
+            epoch += 1
+            shown = self.plan(epoch)
+            for step in range(min(wanted, shown.steps(size))):
+                yield shown.batch(step, size)[0]
+            wanted -= shown.steps(size)
+
+    def save(self, rows: list[Row]) -> None:
+        """The checkpoint after the last of `rows`."""
+        state = {
+            "rows": rows,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+        checkpoint.save(self.settings.folder, state)
+
+    def resume(self) -> list[Row]:
+        """Goes back to the folder's checkpoint; the rows of the epochs it has seen."""
+        state = checkpoint.load(self.settings.folder, self.device)
+        if state is None:
+            return []
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        return list(state["rows"])
+
+
+def alone_in(folder: Path) -> FileLock:
+    """Makes the folder and holds it against other processes that want to train the same cell."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise FailedError(f"{folder} is being trained by another process; wait for it") from None
+    return lock
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Of the device's allocations on CUDA, of the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

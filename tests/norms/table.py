@@ -1,0 +1,198 @@
+"""One row for each norm and each option that changes its mathematics; every cross-cutting test walks
+over all of them. An exception is a field of the row, never a name in a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import textbook
+import torch
+from torch import Tensor, nn
+
+from normbench import create_norm
+
+CHANNELS = 6
+ACTIVATIONS = tuple(textbook.ACTIVATIONS)
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    norm: str
+    formula: Callable[..., Tensor]
+    options: dict[str, Any] = field(default_factory=dict)
+    formula_options: dict[str, Any] | None = None  # where they are not `options`
+    initial: dict[str, Tensor] = field(default_factory=dict)  # the state beside weight and bias
+    affine: tuple[str, ...] = ("weight", "bias")
+    auto: str = "relu"  # what activation="auto" is
+    activations: tuple[str, ...] = ACTIVATIONS
+    plane: bool = True  # an affine map of each plane, by its moments
+    batch_independent: bool = False  # training sees one image at a time
+    min_pixels: int = 1  # of a plane, in training with several images
+    min_pixels_alone: int = 1  # the same for a single image
+    gradcheck_options: dict[str, Any] = field(default_factory=dict)
+    tolerance: float = 1e-9  # in float64
+
+    def __str__(self) -> str:
+        return self.name
+
+    def create(self, channels: int = CHANNELS, **more: Any) -> nn.Module:
+        """The norm in float64, with its initial parameters."""
+        return create_norm(self.norm, channels, **(self.options | more)).double()
+
+    def reference(self, x: Tensor, state: dict[str, Tensor], training: bool) -> Tensor:
+        """The textbook's output before the activation, which moves the running statistics in `state`."""
+        options = self.options if self.formula_options is None else self.formula_options
+        return self.formula(x, state, training, **options)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that a new norm without activation holds."""
+        both = {"weight": full(1), "bias": full(0)}
+        return {key: both[key] for key in self.affine} | self.initial
+
+
+def full(value: float, length: int = CHANNELS) -> Tensor:
+    return torch.full((length,), float(value), dtype=torch.float64)
+
+
+RUNNING = {
+    "running_mean": full(0),
+    "running_var": full(1),
+    "num_batches_tracked": torch.tensor(0),
+}
+RENORM = {
+    "running_mean": full(0),
+    "running_std": full(1),
+    "num_batches_tracked": torch.tensor(0),
+}
+CENTRE = {"center_weight": full(0)}
+SCALE = {"scale_weight": full(0), "scale_bias": full(1)}
+SWITCH = {"mean_weight": full(1, 3), "var_weight": full(1, 3)}
+SWITCH_TWO = {"mean_weight": full(1, 2), "var_weight": full(1, 2)}
+BN_RUNNING = {"running_mean": full(0), "running_var": full(1)}
+STEADY = {"r_max": 1.0, "d_max": 0.0, "warmup": False}  # r = 1 and d = 0 always
+
+
+def rbn(name: str, initial: dict[str, Tensor], **options: Any) -> Row:
+    return Row(
+        name, "rbn", textbook.rbn, options, initial=initial | RUNNING, min_pixels_alone=2
+    )  # fmt: skip
+
+
+def brn(name: str, **options: Any) -> Row:
+    return Row(
+        name, "brn", textbook.brn, options,
+        initial=RENORM, min_pixels_alone=2, gradcheck_options=STEADY,
+        tolerance=1e-6,  # the limits of the warm-up are float32
+    )  # fmt: skip
+
+
+def alone(name: str, norm: str, formula: Callable[..., Tensor], **fields: Any) -> Row:
+    """A norm that treats each image by itself."""
+    return Row(name, norm, formula, batch_independent=True, **fields)
+
+
+LEARNED_EPS = {"options": {"learned_eps": True}, "formula_options": {}}
+PER_GROUP = {"options": {"channels_per_group": 3}, "formula_options": {"groups": 2}}
+
+ROWS = [
+    alone("none", "none", textbook.none, affine=("bias",)),
+    Row("bn", "bn", textbook.bn, initial=RUNNING, min_pixels_alone=2),
+    Row(
+        "bn-cumulative", "bn", textbook.bn, {"momentum": None, "eps": 1e-3},
+        initial=RUNNING, min_pixels_alone=2,
+    ),
+    alone("ln", "ln", textbook.ln),
+    alone("in", "in", textbook.instance, min_pixels=2, min_pixels_alone=2),
+    alone("gn", "gn", textbook.gn, options={"groups": 3}),
+    alone("gn-channels_per_group", "gn", textbook.gn, **PER_GROUP),
+    alone("frn", "frn", textbook.frn, auto="tlu"),
+    alone(
+        "frn-learned_eps", "frn", textbook.frn,
+        auto="tlu", initial={"eps_learned": full(1e-4)}, **LEARNED_EPS,
+    ),
+    alone("gfrn", "gfrn", textbook.gfrn, auto="tlu", options={"groups": 3}),
+    alone("gfrn-channels_per_group", "gfrn", textbook.gfrn, auto="tlu", **PER_GROUP),
+    alone("lfrn", "lfrn", textbook.lfrn, auto="tlu"),
+    Row("sn", "sn", textbook.sn, initial=SWITCH | BN_RUNNING),
+    Row("sn-in-bn", "sn", textbook.sn, {"using": ("in", "bn")}, initial=SWITCH_TWO | BN_RUNNING,
+        min_pixels_alone=2),
+    alone("sn-without-bn", "sn", textbook.sn, options={"using": ("in", "ln")}, initial=SWITCH_TWO),
+    rbn("rbn", CENTRE | SCALE),
+    rbn("rbn-std", CENTRE | SCALE, scaling_statistic="std"),
+    rbn("rbn-centering-only", CENTRE, scaling=False),
+    rbn("rbn-scaling-only", SCALE, centering=False),
+    Row("bin", "bin", textbook.bin_, initial={"gate": full(1)} | RUNNING,
+        min_pixels=2, min_pixels_alone=2),
+    brn("brn"),
+    brn("brn-short-warmup", warmup=50_000),
+    brn("brn-steady", **STEADY),
+    brn("brn-at-once", warmup=False),
+    brn("brn-clipped", r_max=1.05, d_max=0.05, warmup=False),
+    alone("lrn", "lrn", textbook.lrn, plane=False),
+    alone("lrn-even", "lrn", textbook.lrn, plane=False,
+          options={"size": 2, "alpha": 0.5, "beta": 0.5, "k": 1.0}),
+    alone("dn", "dn", textbook.dn, plane=False),
+    alone("dn-window3", "dn", textbook.dn, plane=False, options={"window": 3, "sigma": 1.0}),
+    Row("own-mix", "custom", textbook.batch_then_layer, {"target": "tests.norms.own_norms.BatchThenLayer"},
+        formula_options={}, min_pixels_alone=2),
+    alone("own-module", "custom", textbook.pixel, options={"target": "tests.norms.own_norms.PixelNorm"},
+          formula_options={}, plane=False, affine=(), activations=("none", "relu")),
+]  # fmt: skip
+PLANE_ROWS = [row for row in ROWS if row.plane]
+POOLING_ROWS = [row for row in ROWS if not row.batch_independent]
+INDEPENDENT_ROWS = [row for row in ROWS if row.batch_independent]
+
+
+def images(n: int = 4, height: int = 3, width: int = 5, seed: int = 0, **like: Any) -> Tensor:
+    """Random images whose planes have means and deviations of their own; float64 unless told."""
+    random = torch.Generator().manual_seed(seed)
+    shape = n, CHANNELS, height, width
+    x = torch.randn(shape, generator=random, dtype=torch.float64)
+    spread = 0.5 + torch.rand(shape[:2], generator=random, dtype=torch.float64)
+    x = x * spread[..., None, None]
+    x = x + torch.randn(shape[:2], generator=random, dtype=torch.float64)[..., None, None]
+    return x.to(**like) if like else x
+
+
+@torch.no_grad()
+def perturbed(norm: nn.Module, seed: int = 1) -> nn.Module:
+    """The norm with every parameter and buffer moved away from where it starts."""
+    random = torch.Generator().manual_seed(seed)
+    for parameter in norm.parameters():
+        noise = torch.randn(parameter.shape, generator=random, dtype=torch.float64)
+        parameter.add_(0.3 * noise)
+    for buffer in norm.buffers():
+        if buffer.is_floating_point():
+            buffer.copy_(0.5 + torch.rand(buffer.shape, generator=random, dtype=torch.float64))
+        else:
+            buffer.fill_(17_000)  # steps; in the middle of Batch Renorm's warm-up
+    return norm
+
+
+def state_of(norm: nn.Module) -> dict[str, Tensor]:
+    """A copy of parameters and buffers, each parameter a leaf that takes a gradient."""
+    state = {key: buffer.clone() for key, buffer in norm.named_buffers()}
+    for key, parameter in norm.named_parameters():
+        state[key] = parameter.detach().clone().requires_grad_()
+    return state
+
+
+def close(actual: Any, expected: Any, tolerance: float = 1e-9) -> None:
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+def gradients(y: Tensor, of: list[Tensor], seed: int = 2) -> list[Tensor]:
+    """Of a random weighted sum of y, with the same weights for every y of one shape."""
+    random = torch.Generator().manual_seed(seed)
+    g = torch.randn(y.shape, generator=random, dtype=torch.float64).to(y.dtype)
+    return list(torch.autograd.grad(y, of, g))
+
+
+def outcome(norm: nn.Module, x: Tensor) -> list[Tensor]:
+    """Output, input gradient and the gradients of all parameters, in their order."""
+    x = x.detach().requires_grad_()
+    y = norm(x)
+    return [y.detach(), *gradients(y, [x, *norm.parameters()])]
