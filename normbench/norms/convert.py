@@ -34,7 +34,7 @@ def convert_norms(model: nn.Module, name: str, **options: Any) -> nn.Module:
     else:
         replaced: dict[nn.Module, nn.Module] = {}  # a layer used twice stays one layer
         for parent in list(model.modules()):
-            for key, child in list(parent.named_children()):
+            for key, child in list(parent._modules.items()):  # named_children names each layer once
                 if isinstance(child, nn.BatchNorm2d):
                     if child not in replaced:
                         replaced[child] = converted(child, name, options)

@@ -37,6 +37,7 @@ class LocalResponseNorm(Norm):
         self.size, self.scale, self.beta, self.k = size, alpha, beta, k
 
     def forward(self, x: Tensor) -> Tensor:
+        self.check(x)
         y = F.local_response_norm(wide(x), self.size, self.scale, self.beta, self.k)
         return finish(self, y, x)
 
@@ -64,6 +65,7 @@ class DivisiveNorm(Norm):
         self.window, self.sigma = window, sigma
 
     def forward(self, x: Tensor) -> Tensor:
+        self.check(x)
         u = wide(x)
         u = u - self.box(u)
         y = u * (self.box(u.square()) + self.sigma**2).rsqrt()

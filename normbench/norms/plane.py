@@ -18,7 +18,7 @@ from normbench.errors import UserError
 
 
 class Moments(NamedTuple):
-    """Mean and biased variance, and over how many numbers they were taken."""
+    """Mean and biased variance, and of how many numbers each was taken (0: running)."""
 
     mean: Tensor
     var: Tensor
@@ -94,7 +94,8 @@ def mixture(weights: tuple[Tensor, Tensor], parts: list[Moments]) -> Moments:
     mean = sum(w * part.mean for w, part in zip(for_mean, parts, strict=True))
     var = sum(w * part.var for w, part in zip(for_var, parts, strict=True))
     assert isinstance(mean, Tensor) and isinstance(var, Tensor)
-    return Moments(mean, var, max(part.count for part in parts))
+    counts = [part.count for part in parts]
+    return Moments(mean, var, max(counts) if min(counts) > 0 else 0)
 
 
 def blend(gate: Tensor, first: Affine, second: Affine) -> Affine:

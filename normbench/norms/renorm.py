@@ -57,6 +57,7 @@ class BatchRenorm(PlaneNorm):
 
     def mix(self, moments: Moments) -> Affine:
         pooled = pool(moments, images=self.images)
+        affine = standardize(pooled, self.eps)
         with torch.no_grad():
             mean, std = pooled.mean, (pooled.var + self.eps).sqrt()
             running_mean, running_std = wide(self.running_mean), wide(self.running_std)
@@ -67,7 +68,7 @@ class BatchRenorm(PlaneNorm):
             move(self.running_mean, mean[::images].mean(0), self.momentum)
             move(self.running_std, std[::images].mean(0), self.momentum)
             self.num_batches_tracked += 1
-        return standardize(pooled, self.eps).then(Affine(r, d))
+        return affine.then(Affine(r, d))
 
     def limits(self) -> tuple[Tensor, Tensor]:
         """r_max and d_max at this step, on the device of the buffers."""

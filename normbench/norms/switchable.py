@@ -50,7 +50,11 @@ class SwitchableNorm(BatchStatistics):
     def mix(self, moments: Moments) -> Affine:
         wide = moments.mean.dtype
         weights = self.mean_weight.to(wide).softmax(0), self.var_weight.to(wide).softmax(0)
-        return standardize(mixture(weights, [self.part(p, moments) for p in self.using]), self.eps)
+        parts = {name: self.part(name, moments) for name in self.using}
+        affine = standardize(mixture(weights, list(parts.values())), self.eps)
+        if self.training and "bn" in parts:
+            self.track(parts["bn"])
+        return affine
 
     def learned(self) -> dict[str, Tensor]:
         own = super().learned()
@@ -64,8 +68,4 @@ class SwitchableNorm(BatchStatistics):
             return moments
         if name == "ln":
             return pool(moments, channels=None)
-        if not self.training:
-            return self.running()
-        pooled = pool(moments, images=self.images)
-        self.track(pooled)
-        return pooled
+        return pool(moments, images=self.images) if self.training else self.running()

@@ -49,7 +49,9 @@ def affine_of_two(
     of_x: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
     """scale·g + p·x + q with g masked by the floor and (p, q) = `of_x`; None: scale·g alone."""
-    gx = _masked(_wide(x), _wide(g), scale, shift, floor) * _plane(scale)
+    wide = _wide(x)
+    g = _masked(wide, _wide(g), scale, shift, floor)
+    gx = torch.mul(g, _plane(scale), out=torch.empty_like(wide))  # x's strides, whatever g has
     if of_x is not None:
         p, q = of_x
         gx = gx.add_(_map(x, p, q))

@@ -77,6 +77,15 @@ def test_the_plan_depends_on_seed_and_epoch_only() -> None:
         assert not torch.equal(getattr(first, name), getattr(other_seed, name))
 
 
+def test_order_and_augmentation_come_from_their_own_streams() -> None:
+    plan = draw_plan(100, 3, 7, pad=2)
+    assert torch.equal(plan.order, torch.randperm(100, generator=stream(3, "order", 7)))
+    chance = stream(3, "augmentation", 7)
+    corners = torch.randint(0, 5, (2, 100), generator=chance)
+    assert torch.equal(torch.stack([plan.top, plan.left]), corners)
+    assert torch.equal(plan.flip, torch.randint(0, 2, (100,), generator=chance))
+
+
 def test_options_of_augmentation_do_not_move_the_order_or_the_crops() -> None:
     full = draw_plan(100, 3, 7)
     no_flip, plain = draw_plan(100, 3, 7, flip=False), draw_plan(100, 3, 7, augment=False)

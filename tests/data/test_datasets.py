@@ -106,6 +106,9 @@ def test_a_root_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"dataset\.root=.*nowhere.*leave dataset\.root out"):
         load_dataset("cifar10", root=root)
     assert not root.exists()
+    root.write_text("a file")
+    with pytest.raises(UserError, match="there is no such folder"):
+        load_dataset("cifar10", root=root)
 
 
 def test_authors_layout(tmp_path: Path, small: Any, site: Any) -> None:

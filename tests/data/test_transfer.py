@@ -34,6 +34,21 @@ def test_a_server_without_ranges_sends_all_again(small: Any, site: Any, tmp_path
     assert part.read_bytes() == small.archive
 
 
+def test_a_slow_source_waits_until_the_others_have_failed(
+    small: Any, site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "GRACE", 0.0)
+    monkeypatch.setattr(transfer, "FLOOR", 1e12)
+    monkeypatch.setattr(transfer, "CHUNK", 1000)
+    small.use(urls=(site.url("/a.tar.gz"), site.url("/gone.tar.gz")))
+    sources.ensure("cifar10", root=tmp_path)
+    paths, ranges = zip(*site.asked, strict=True)
+    assert paths == ("/a.tar.gz", "/gone.tar.gz", "/a.tar.gz")
+    assert ranges == (None, None, "bytes=1000-")
+    for name, data in small.contents.items():
+        assert (tmp_path / "cifar-10-batches-bin" / name).read_bytes() == data
+
+
 def test_places_of_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("NORMBENCH_DATA", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from . import textbook
 import torch
+
+from . import textbook
 from .table import ROWS, Row, close, full, gradients, images, perturbed, state_of
 
 CASES = [
@@ -16,9 +17,7 @@ CASES = [
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize(("row", "activation"), CASES)
-def test_output_gradients_and_running_statistics(
-    row: Row, activation: str, training: bool
-) -> None:
+def test_output_gradients_and_running_statistics(row: Row, activation: str, training: bool) -> None:
     norm = perturbed(row.create(activation=activation)).train(training)
     x = images().requires_grad_()
     state = state_of(norm)
@@ -79,8 +78,14 @@ def test_a_loaded_state_computes_the_same(row: Row) -> None:
 
 @pytest.mark.parametrize(
     ("step", "r_max", "d_max"),
-    [(0, 1, 0), (5_000, 1, 0), (15_000, 1 + 2 * 10 / 35, 2.5), (25_000, 1 + 2 * 20 / 35, 5)]
-    + [(40_000, 3, 5), (1_000_000, 3, 5)],
+    [
+        (0, 1, 0),
+        (5_000, 1, 0),
+        (15_000, 1 + 2 * 10 / 35, 2.5),
+        (25_000, 1 + 2 * 20 / 35, 5),
+        (40_000, 3, 5),
+        (1_000_000, 3, 5),
+    ],
 )
 def test_batch_renorms_warm_up_is_the_papers(step: int, r_max: float, d_max: float) -> None:
     row = next(row for row in ROWS if row.name == "brn")

@@ -1,4 +1,4 @@
-"""Every norm as its paper writes it, in plain torch and without normbench: the truth of these tests.
+"""Every norm as its paper writes it, in plain torch and without normbench: the tests' truth.
 
 A formula takes x [N, C, H, W], a state (parameters and buffers by name), whether it is training,
 and options. It reads the whole batch as one worker's. In training it puts the new running

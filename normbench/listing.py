@@ -1,0 +1,49 @@
+"""`normbench list`: what there is, each with its paper, read from the first lines of conf/."""
+
+from __future__ import annotations
+
+import argparse
+from importlib.resources import files
+
+GROUPS = {"norms": "norm", "models": "model", "datasets": "dataset"}
+
+
+def main(arguments: list[str]) -> int:
+    """Prints a table of each group asked for (none: of all)."""
+    parser = argparse.ArgumentParser(
+        prog="normbench list", description="What there is to choose from, each with its paper."
+    )
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(GROUPS))
+    groups = parser.parse_args(arguments).groups or list(GROUPS)
+    for group in groups:
+        if group not in GROUPS:
+            parser.error(f"there is no group {group!r}; there are {', '.join(GROUPS)}")
+    for group in groups:
+        show(group)
+    return 0
+
+
+def show(group: str) -> None:
+    """One table: the choice as it is typed, what it is, where it is from."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, title_justify="left", header_style="bold")
+    table.add_column(GROUPS[group] + "=", no_wrap=True)
+    table.add_column("what it is")
+    table.add_column("source")
+    for name, (what, source) in entries(GROUPS[group]).items():
+        table.add_row(name, what, source)
+    Console(highlight=False).print(table, "")
+
+
+def entries(group: str) -> dict[str, tuple[str, str]]:
+    """name -> (what it is, source): the first line of each file is `# What it is. Source`."""
+    folder = files("normbench.conf") / group
+    found = {}
+    for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if file.name.endswith(".yaml"):
+            first = file.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+            what, _, source = first.partition(". ")
+            found[file.name.removesuffix(".yaml")] = what.rstrip("."), source
+    return found
