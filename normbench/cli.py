@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Callable
-from importlib.resources import files
+import tempfile
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from normbench.errors import FailedError, UserError, did_you_mean
+from normbench.explain import HELP, readable, sweep_help, train_help
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-HELP = """\
-normbench: how normalization layers behave when each worker sees only a few images
-
-  normbench train [key=value ...]       trains one network and writes its record
-  normbench train -m norm=bn,gn batch=2,8   trains a grid, cell by cell
-  normbench list [norms|models|datasets]    what there is, each with its paper
-  normbench fetch cifar10|cifar100      downloads a dataset; fetch --verify checks what is there
-
-  normbench COMMAND --help              says more of each
-"""
+    from normbench.config import Settings
+    from normbench.sweep import Cell
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         complain(error)
         return 1
     except KeyboardInterrupt:
-        print("normbench: interrupted; the same command goes on from the last epoch", file=sys.stderr)
+        complain("interrupted; the same command goes on from the last epoch")
         return 130
 
 
@@ -64,27 +56,23 @@ def train(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(train_help(), end="")
         return 0
-    failures: list[tuple[str, Exception]] = []
+    errors: list[Exception] = []
+
+    from normbench.config import parse
 
     def job(config: DictConfig) -> None:  # keeps its error, which Hydra would print in its own way
-        from hydra.core.hydra_config import HydraConfig
-
         try:
-            train_cell(config)
+            train_one(parse(plain(config)))
         except Exception as error:
-            failures.append((" ".join(HydraConfig.get().overrides.task), error))
+            errors.append(error)
 
-    with_hydra(job, arguments)
-    if len(failures) == 1 and not {"-m", "--multirun"} & set(arguments):
-        raise failures[0][1]
-    for overrides, error in failures:
-        complain(f"failed: normbench train {overrides}: {error}")
-    return 1 if failures else 0
+    code = with_hydra(job, arguments)
+    if errors:
+        raise errors[0]
+    return code
 
 
-def train_cell(config: DictConfig) -> None:
-    """One composed configuration, trained."""
-    settings = settings_of(config)
+def train_one(settings: Settings) -> None:
     from normbench.display import Display
     from normbench.train import run
 
@@ -95,113 +83,144 @@ def train_cell(config: DictConfig) -> None:
         display.close()
 
 
-def settings_of(config: DictConfig) -> Any:
-    """The checked settings; here the last DictConfig ends."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+def sweep(arguments: list[str]) -> int:
+    """`normbench sweep`: the cells of an experiment, then its report."""
+    from normbench.sweep import overrides_of
 
+    if {"-h", "--help"} & set(arguments):
+        print(sweep_help(), end="")
+        return 0
+    dry = "--dry-run" in arguments
+    words = [word for word in arguments if word != "--dry-run"]
+    for word in words:
+        if word.startswith("-") or "=" not in word:
+            raise UserError(f"{word!r} is not key=value; see normbench sweep --help")
+    if any(w.startswith("experiment=") for w in words):
+        words += [] if any(w.startswith("scale=") for w in words) else ["scale=embedded"]
+    given = dict(word.split("=", 1) for word in words)
+    lists = {k: v.split(",") for k, v in given.items() if "," in v and v[0] not in "[{'\""}
+    study = compose([word for word in words if word.split("=", 1)[0] not in lists])
+    axes = {k: [given[k]] if k in given else values for k, values in study["axes"].items()} | lists
+    if "seed" not in axes and "seed" not in given:
+        axes["seed"] = list(range(whole("seeds", study["seeds"])))
+    fixed = tuple(word for word in words if word.split("=", 1)[0] not in axes)
+    cells = [cell_of(fixed + some) for some in overrides_of(axes, study["points"])]
+    return run_all(cells, study, dry)
+
+
+def whole(key: str, value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise UserError(f"{key}={value!r}: must be a whole number, at least 1")
+    return value
+
+
+def cell_of(overrides: tuple[str, ...]) -> Cell:
+    """A cell from its overrides; a mistake in them is kept as the cell's error."""
     from normbench.config import parse
+    from normbench.sweep import Cell
 
     try:
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise UserError(readable(error)) from None
-    assert isinstance(plain, dict)
-    return parse({str(key): value for key, value in plain.items() if key != "hydra"})
+        return Cell(overrides, parse(compose(overrides)))
+    except UserError as error:
+        return Cell(overrides, None, str(error))
 
 
-def with_hydra(job: Callable[[DictConfig], None], arguments: list[str]) -> None:
-    """Hydra's own entry, with its errors as ours: one line and no traceback."""
-    if sys.version_info >= (3, 14):
-        refuse_old_hydra()
+def run_all(cells: Sequence[Cell], study: dict[str, Any], dry: bool = False) -> int:
+    """Runs what is to be run, says what failed and how to repeat it; the exit code."""
+    from rich.console import Console
+
+    from normbench.scheduler import gpus, run_cells
+    from normbench.sweep import Slots, checked, distinct, fetch_data, plan
+
+    console = Console(highlight=False, soft_wrap=True)
+    cells = checked(distinct(cells))
+    slots = Slots.of(study["jobs"], study["jobs_per_gpu"], gpus(study["device"]))
+    if dry:
+        for line in plan(cells, len(slots.devices)):
+            console.print(line, markup=False)
+        return 0
+    fetch_data(cells)
+    ends = run_cells(cells, slots, console)
+    bad = [*ends["invalid"], *ends["failed"]]
+    for cell in bad:
+        complain(f"{'invalid' if cell.settings is None else 'failed'}: {cell.command}: {cell.error}")
+    if study["report"]:
+        from normbench.report import main as report_main
+
+        report_main([f"experiment={study['study']}", f"results={study['results']}"])
+    return 1 if bad else 0
+
+
+def compose(overrides: Sequence[str]) -> dict[str, Any]:
+    """The configuration as plain data, from overrides alone."""
     import hydra
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come out as they are
-    sys.argv = ["normbench train", *arguments]
     try:
-        hydra.main(version_base="1.3", config_path="pkg://normbench.conf", config_name="train")(job)()
+        if not GlobalHydra.instance().is_initialized():
+            hydra.initialize_config_module("normbench.conf", version_base="1.3")
+        return plain(hydra.compose("train", overrides=list(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(readable(error)) from None
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Plain data; here the last DictConfig ends."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        ours = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+        data = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(readable(error)) from None
+    assert isinstance(data, dict)
+    return {str(key): value for key, value in data.items()}
+
+
+def with_hydra(job: Callable[[DictConfig], None], arguments: list[str]) -> int:
+    """Hydra's own entry, with its errors as ours; the exit code of the multirun, if it was one."""
+    refuse_old_hydra()
+    import hydra
+    from hydra.core.plugins import Plugins
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from hydra_plugins.normbench import LocalLauncher
+
+    Plugins.instance().register(LocalLauncher)  # found by itself, but not in an editable install
+    LocalLauncher.exit_codes.clear()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come out as they are
+    with tempfile.TemporaryDirectory() as folder:  # for the multirun.yaml that nobody asked for
+        sys.argv = ["normbench train", *arguments]
+        if {"-m", "--multirun"} & set(arguments):
+            sys.argv.append(f"hydra.sweep.dir={folder}")
+        try:
+            hydra.main(version_base="1.3", config_path="pkg://normbench.conf", config_name="train")(
+                job
+            )()
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(readable(error)) from None
+    return max(LocalLauncher.exit_codes, default=0)
 
 
 def refuse_old_hydra() -> None:
     """Hydra 1.3 cannot build its parser on Python 3.14."""
     from importlib.metadata import version
 
-    if version("hydra-core") < "1.4":
+    if sys.version_info >= (3, 14) and version("hydra-core") < "1.4":
         raise FailedError(
             f"hydra-core {version('hydra-core')} does not run on Python 3.14;"
-            " pip install 'hydra-core>=1.4.0rc3' or use Python 3.13"
+            " install hydra-core 1.4 or newer, or use Python 3.13"
         )
 
 
-def readable(error: Exception) -> str:
-    """What Hydra says about a wrong key or choice, in one line with the nearest right one."""
-    text = str(error)
-    if choice := re.search(r"Could not find '([^/']+)/([^']+)'", text):
-        group, word = choice.groups()
-        known = choices(group)
-        hint = did_you_mean(word, known)
-        return f"there is no {group}={word}{hint or ''} (there are {', '.join(known)})"
-    if wrong := re.search(
-        r"Could not (?:override|append to config\. An item is already at) '([^']+)'", text
-    ):
-        word = wrong.group(1)
-        if "already at" in wrong.group(0):
-            return f"+{word}: {word} is there already; leave out the +"
-        known = known_keys(word)
-        hint = did_you_mean(word, known) or f"; there are {', '.join(known)}"
-        return f"there is no setting {word!r}{hint}"
-    if text.startswith("Missing mandatory value"):
-        key = getattr(error, "full_key", None) or text.split()[-1]
-        return f"{key} has no value; give {key}=…"
-    return text
+def report(arguments: list[str]) -> int:
+    from normbench.report import main as show
 
-
-def known_keys(word: str) -> list[str]:
-    """The keys that stand where `word` was looked for: those of its group, or those on top."""
-    import yaml
-
-    top = yaml.safe_load((files("normbench.conf") / "train.yaml").read_text(encoding="utf-8"))
-    group, _, _ = word.rpartition(".")
-    if not group:
-        groups = [name for entry in top["defaults"] if isinstance(entry, dict) for name in entry]
-        return groups + [key for key in top if key not in ("defaults", "hydra")]
-    if isinstance(top.get(group), dict):
-        return [f"{group}.{key}" for key in top[group]]
-    default = next(entry[group] for entry in top["defaults"] if group in entry)
-    given = [word.split("=", 1)[1] for word in sys.argv if word.startswith(f"{group}=")]
-    options = (files("normbench.conf") / group / f"{(given or [default])[-1]}.yaml").read_text("utf-8")
-    return [f"{group}.{key}" for key in yaml.safe_load(options)]
-
-
-def choices(group: str) -> list[str]:
-    """The choices of a group: the files in its folder."""
-    folder = files("normbench.conf") / group
-    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
-
-
-def train_help() -> str:
-    """How to use `train`, with every setting, its default and its meaning, from its own file."""
-    text = (files("normbench.conf") / "train.yaml").read_text(encoding="utf-8")
-    body = text.split("\n\n", 1)[1].split("\nhydra:", 1)[0]
-    lines = "\n".join(f"  {name:10s}{', '.join(choices(name))}" for name in ("norm", "model", "dataset"))
-    return f"""\
-normbench train [-m] [key=value ...]   trains a network and writes results/runs/.../record.json
-
-  normbench train norm=frn batch=2                 one run
-  normbench train -m norm=bn,gn,frn batch=2,8,32   every combination, each skipped if it is done
-  normbench train norm=gn --cfg job                shows the settings and trains nothing
-The same command again goes on with an unfinished run, and shows the result of a finished one.
-
-Choices (normbench list says what each is; their own options are norm.KEY=..., model.KEY=...)
-{lines}
-
-Settings, with their defaults
-{body}"""
+    return show(arguments)
 
 
 def list_(arguments: list[str]) -> int:
@@ -216,4 +235,10 @@ def fetch(arguments: list[str]) -> int:
     return get(arguments)
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"train": train, "list": list_, "fetch": fetch}
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "train": train,
+    "sweep": sweep,
+    "report": report,
+    "list": list_,
+    "fetch": fetch,
+}

@@ -111,13 +111,44 @@ def identity(settings: Settings) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
+BATCH_INDEPENDENT = ("none", "ln", "in", "gn", "frn", "gfrn", "lfrn", "lrn", "dn")
+
+
+def pools_images(norm: str, options: Mapping[str, Any]) -> bool:
+    """Whether the norm's result depends on which images share a worker."""
+    return norm not in BATCH_INDEPENDENT and not (norm == "sn" and "bn" not in options["using"])
+
+
+def canonical_batch(
+    norm: str, options: Mapping[str, Any], batch: int, workers: int
+) -> tuple[int, int]:
+    """(batch, workers) under which a cell is run: those given, or one worker for all the images
+    where the norm cannot tell the difference."""
+    return (batch, workers) if pools_images(norm, options) else (batch * workers, 1)
+
+
+def canonical(settings: Settings) -> Settings:
+    """The cell that stands for all that are equal to this one by construction: a norm
+    that sees one image at a time, at every batch of the fixed protocol."""
+    everywhere = settings.norm_stages is None
+    pools = pools_images(settings.norm.name, settings.norm.options)
+    if pools or not everywhere or settings.protocol != "fixed":
+        return settings
+    return dataclasses.replace(
+        settings, batch=settings.sgd_batch, workers=1, evaluate=Evaluate("running")
+    )
+
+
+SWEEP_ONLY = ("jobs", "jobs_per_gpu", "seeds", "axes", "points", "report")  # of no single run
+
+
 def parse(data: Mapping[str, Any]) -> Settings:
     """The settings from plain data, as the configuration files hold it.
 
     Raises UserError, one line, for an unknown key, a wrong type or value, or fields that do not fit
     together.
     """
-    plain = dict(data)
+    plain = {key: value for key, value in data.items() if key not in SWEEP_ONLY}
     for group in ("norm", "model", "dataset"):
         plain[group] = choice(group, plain.get(group))
     evaluate = plain.get("evaluate", {})

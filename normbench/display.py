@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from normbench.config import Settings
 from normbench.record import Record, Row
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Display:

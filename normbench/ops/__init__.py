@@ -5,20 +5,67 @@
 What happens between the two, in [N, C], is ordinary autograd. The backward pass has the same shape:
 Σg and Σg·x of each plane, the derivative of what lies between, then one map gx = a·g + p·x + q.
 So of all tensors of x's size only x itself is kept.
+
+The four functions are defined in `eager`, and compiled for the CPU in `cpu`. Which of them runs is
+chosen for each tensor, unless `use` or the environment variable NORMBENCH_OPS says otherwise.
 """
 
 from __future__ import annotations
 
+import os
+from types import ModuleType, TracebackType
 from typing import Any
 
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from normbench.errors import UserError, did_you_mean
 from normbench.ops import eager
 from normbench.ops.eager import Floor
 
-__all__ = ["Floor", "Planes"]
+__all__ = ["Floor", "Planes", "use"]
+
+BACKENDS = ("auto", "eager", "cpu")
+
+
+class use:  # noqa: N801  (a function that is also a context manager, as torch.set_grad_enabled)
+    """Chooses the backend, from now on or, in a `with`, until its end: auto, eager or cpu.
+
+    auto is the fastest that can run for a tensor; a backend that cannot falls back to eager.
+    Raises UserError for another name.
+    """
+
+    chosen = "auto"
+
+    def __init__(self, backend: str) -> None:
+        self.before = use.chosen
+        if backend not in BACKENDS:
+            raise UserError(
+                f"ops backend {backend!r} (ops.use, NORMBENCH_OPS) is not one of"
+                f" {', '.join(BACKENDS)}{did_you_mean(backend, BACKENDS)}"
+            )
+        use.chosen = backend
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        use.chosen = self.before
+
+
+use(os.environ.get("NORMBENCH_OPS") or "auto")
+
+
+def _backend(x: Tensor) -> ModuleType:
+    """The module whose four functions run for x."""
+    if use.chosen != "eager" and x.is_cpu:
+        from normbench.ops import cpu  # not before it is needed
+
+        return cpu
+    return eager
 
 
 class Planes:
@@ -46,7 +93,7 @@ class Planes:
 class _Moments(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, link: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-        mean, var = eager.moments(x)
+        mean, var = _backend(x).moments(x)
         ctx.save_for_backward(x, mean)
         ctx.link = link
         return x, mean, var
@@ -59,7 +106,7 @@ class _Moments(Function):
         q = g_mean / x[0, 0].numel() - p * mean  # d mean / dx = 1 / HW
         # g came through _Affine untouched; its factor and its mask are applied here, in the same pass
         scale, shift, floor = ctx.link.pop("map")
-        return eager.affine_of_two(x, g, scale, shift, floor, (p, q)), None
+        return _backend(x).affine_of_two(x, g, scale, shift, floor, (p, q)), None
 
 
 class _Affine(Function):
@@ -70,19 +117,20 @@ class _Affine(Function):
         learned = floor if isinstance(floor, Tensor) else None
         ctx.save_for_backward(x, scale, shift, learned)
         ctx.floor, ctx.link = None if learned is not None else floor, link
-        return eager.affine(x, scale, shift, floor)
+        y: Tensor = _backend(x).affine(x, scale, shift, floor)
+        return y
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, shift, learned = ctx.saved_tensors
         floor = ctx.floor if learned is None else learned
-        g_shift, g_scale, below = eager.sums(x, g, scale, shift, floor)
+        g_shift, g_scale, below = _backend(x).sums(x, g, scale, shift, floor)
         g_floor = below.sum(0).to(learned.dtype) if learned is not None and below is not None else None
         if ctx.link is None:  # no moments were taken: x reaches y through the map alone
             gx = None
             if ctx.needs_input_grad[0]:
-                gx = eager.affine_of_two(x, g, scale, shift, floor, None)
+                gx = _backend(x).affine_of_two(x, g, scale, shift, floor, None)
         else:
             gx, ctx.link["map"] = g, (scale, shift, floor)
         return gx, g_scale, g_shift, g_floor, None

@@ -98,7 +98,7 @@ def clamped(x, scale, shift, low):
 @inline
 def passed(x, g, scale, shift, low):
     """g where the floor let the pixel through, else 0."""
-    return g if scale * x + shift > low else types.float32(0)
+    return types.float32(0) if scale * x + shift <= low else g
 
 
 # --- [N, C, H, W]: one plane ------------------------------------------------------------------------
@@ -108,14 +108,14 @@ def passed(x, g, scale, shift, low):
 def plane_moments(x, count):
     total, mean, spread = 0, 0.0, 0.0
     for start in range(0, count, CHUNK):
-        size = min(CHUNK, count - start)
+        size, chunk = min(CHUNK, count - start), floats(x, start)
         sum_x = types.float32(0)
         for i in range(size):
-            sum_x += x[start + i]
+            sum_x += chunk[i]
         middle = sum_x / types.float32(size)
         sum_d, sum_dd = types.float32(0), types.float32(0)
         for i in range(size):
-            d = x[start + i] - middle
+            d = chunk[i] - middle
             sum_d += d
             sum_dd += d * d
         total, mean, spread = merged(total, mean, spread, size, middle, sum_d, sum_dd)
@@ -138,11 +138,12 @@ def plane_sums(x, g, scale, shift, low, count):
     all_g, all_gx, all_below = 0.0, 0.0, 0.0
     for start in range(0, count, CHUNK):
         sum_g, sum_gx, below = types.float32(0), types.float32(0), types.float32(0)
-        for i in range(start, min(start + CHUNK, count)):
-            kept = passed(x[i], g[i], scale, shift, low)
+        xs, gs = floats(x, start), floats(g, start)
+        for i in range(min(CHUNK, count - start)):
+            kept = passed(xs[i], gs[i], scale, shift, low)
             sum_g += kept
-            sum_gx += kept * x[i]
-            below += g[i] - kept
+            sum_gx += kept * xs[i]
+            below += gs[i] - kept
         all_g += sum_g
         all_gx += sum_gx
         all_below += below
@@ -202,3 +203,243 @@ def rows_affine_of_two(gx, x, g, rows, lanes, stride, scale, shift, low, p, q):
         for j in range(lanes):
             kept = passed(row_x[j], row_g[j], scale[j], shift[j], low[j])
             row_gx[j] = scale[j] * kept + (p[j] * row_x[j] + q[j])
+
+
+# --- the kernels ------------------------------------------------------------------------------------
+# A job is [counter, channels last?, N, C, H·W, step of the floor, addresses of float32 ...].
+
+
+@inline
+def planes_taken(job):
+    """The next planes [start, stop) of [N, C, H, W] for this thread; none left: start = stop."""
+    row = carray(job, (16,))
+    planes, size = row[2] * row[3], row[4]
+    each = max(1, PIECE // size)
+    start = min(_take(job) * each, planes)
+    return start, min(start + each, planes)
+
+
+@inline
+def tiles_taken(job):
+    """The same of tiles of [N, H, W, C]: LANES channels of an image, or all of them."""
+    row = carray(job, (16,))
+    blocks = (row[3] + LANES - 1) // LANES
+    tiles = row[2] * blocks
+    each = max(1, PIECE // (row[4] * min(row[3], LANES)))
+    start = min(_take(job) * each, tiles)
+    return start, min(start + each, tiles)
+
+
+@inline
+def tile(job, index):
+    """(channel of [N, C], width, lanes, rows, stride, first number, numbers left after the rows)."""
+    row = carray(job, (16,))
+    channels, size = row[3], row[4]
+    pixels = max(1, min(LANES // channels, size))  # in a row
+    blocks = (channels + LANES - 1) // LANES
+    image = index // blocks
+    channel = (index - image * blocks) * LANES
+    width = min(LANES, channels - channel)
+    rows = size // pixels
+    return (
+        image * channels + channel,
+        width,
+        width * pixels,
+        rows,
+        channels * pixels,
+        image * size * channels + channel,
+        (size - rows * pixels) * width,
+    )
+
+
+@inline
+def spread_out(lane, numbers, start, width, lanes):
+    """numbers[start + channel] for each lane of a row."""
+    for j in range(width):
+        lane[j] = numbers[start + j]
+    for j in range(width, lanes):
+        lane[j] = lane[j - width]
+
+
+@inline
+def lanes_of_map(job, index, width, lanes, scale, shift, low, scales, shifts, floors):
+    row = carray(job, (16,))
+    spread_out(scale, floats(scales, 0), index, width, lanes)
+    spread_out(shift, floats(shifts, 0), index, width, lanes)
+    floor = floats(floors, 0)
+    channel = index % row[3]
+    for j in range(width):
+        shift[j], low[j] = low_of(floor, row[5], channel + j, shift[j])
+    for j in range(width, lanes):
+        shift[j], low[j] = shift[j - width], low[j - width]
+
+
+@kernel
+def moments(job):
+    row = carray(job, (16,))
+    x, means, variances = row[6], floats(row[7], 0), floats(row[8], 0)
+    if row[1] == 0:
+        start, stop = planes_taken(job)
+        while start < stop:
+            for plane in range(start, stop):
+                means[plane], variances[plane] = plane_moments(x + 4 * plane * row[4], row[4])
+            start, stop = planes_taken(job)
+        return
+    middle, sum_d, sum_dd, mean, spread = row32(), row32(), row32(), row64(), row64()
+    start, stop = tiles_taken(job)
+    while start < stop:
+        for index in range(start, stop):
+            out, width, lanes, rows, stride, begin, left = tile(job, index)
+            for j in range(lanes):
+                mean[j] = 0
+                spread[j] = 0
+            for r in range(0, rows, CHUNK // LANES):
+                size = min(CHUNK // LANES, rows - r)
+                at = x + 4 * (begin + r * stride)
+                if lanes == LANES:
+                    rows_moments(at, size, LANES, stride, middle, sum_d, sum_dd)
+                else:
+                    rows_moments(at, size, lanes, stride, middle, sum_d, sum_dd)
+                for j in range(lanes):
+                    _, mean[j], spread[j] = merged(
+                        r, mean[j], spread[j], size, middle[j], sum_d[j], sum_dd[j]
+                    )
+            last = floats(x, begin + rows * stride)
+            for j in range(width):
+                m, s = 0.0, 0.0
+                for lane in range(j, lanes, width):
+                    m += mean[lane]
+                m /= lanes // width
+                for lane in range(j, lanes, width):
+                    s += spread[lane] + rows * (mean[lane] - m) ** 2
+                count = rows * (lanes // width)
+                for lane in range(j, left, width):
+                    count, m, s = merged(count, m, s, 1, last[lane], 0.0, 0.0)
+                means[out + j], variances[out + j] = m, s / count
+        start, stop = tiles_taken(job)
+
+
+@kernel
+def affine(job):
+    row = carray(job, (16,))
+    x, scales, shifts, floors, y = row[6], row[7], row[8], row[9], row[10]
+    if row[1] == 0:
+        start, stop = planes_taken(job)
+        while start < stop:
+            for plane in range(start, stop):
+                scale, shift = floats(scales, plane)[0], floats(shifts, plane)[0]
+                shift, low = low_of(floats(floors, 0), row[5], plane % row[3], shift)
+                xs, ys = floats(x, plane * row[4]), floats(y, plane * row[4])
+                for i in range(row[4]):
+                    ys[i] = clamped(xs[i], scale, shift, low)
+            start, stop = planes_taken(job)
+        return
+    scale, shift, low = row32(), row32(), row32()
+    start, stop = tiles_taken(job)
+    while start < stop:
+        for index in range(start, stop):
+            out, width, lanes, rows, stride, begin, left = tile(job, index)
+            lanes_of_map(job, out, width, lanes, scale, shift, low, scales, shifts, floors)
+            xs, ys, done = x + 4 * begin, y + 4 * begin, 4 * rows * stride
+            if lanes == LANES:
+                rows_affine(ys, xs, rows, LANES, stride, scale, shift, low)
+            else:
+                rows_affine(ys, xs, rows, lanes, stride, scale, shift, low)
+            rows_affine(ys + done, xs + done, 1, left, stride, scale, shift, low)
+        start, stop = tiles_taken(job)
+
+
+@kernel
+def sums(job):
+    row = carray(job, (16,))
+    x, g, scales, shifts, floors = row[6], row[7], row[8], row[9], row[10]
+    out_g, out_gx, out_below = floats(row[11], 0), floats(row[12], 0), floats(row[13], 0)
+    if row[1] == 0:
+        start, stop = planes_taken(job)
+        while start < stop:
+            for plane in range(start, stop):
+                scale, shift = floats(scales, plane)[0], floats(shifts, plane)[0]
+                shift, low = low_of(floats(floors, 0), row[5], plane % row[3], shift)
+                xs, gs = x + 4 * plane * row[4], g + 4 * plane * row[4]
+                out_g[plane], out_gx[plane], out_below[plane] = plane_sums(
+                    xs, gs, scale, shift, low, row[4]
+                )
+            start, stop = planes_taken(job)
+        return
+    scale, shift, low = row32(), row32(), row32()
+    sum_g, sum_gx, below = row32(), row32(), row32()
+    all_g, all_gx, all_below = row64(), row64(), row64()
+    start, stop = tiles_taken(job)
+    while start < stop:
+        for index in range(start, stop):
+            out, width, lanes, rows, stride, begin, left = tile(job, index)
+            lanes_of_map(job, out, width, lanes, scale, shift, low, scales, shifts, floors)
+            for j in range(lanes):
+                all_g[j] = 0
+                all_gx[j] = 0
+                all_below[j] = 0
+            for r in range(0, rows, CHUNK // LANES):
+                size = min(CHUNK // LANES, rows - r)
+                xs, gs = x + 4 * (begin + r * stride), g + 4 * (begin + r * stride)
+                if lanes == LANES:
+                    rows_sums(
+                        xs, gs, size, LANES, stride, scale, shift, low, sum_g, sum_gx, below
+                    )
+                else:
+                    rows_sums(
+                        xs, gs, size, lanes, stride, scale, shift, low, sum_g, sum_gx, below
+                    )
+                for j in range(lanes):
+                    all_g[j] += sum_g[j]
+                    all_gx[j] += sum_gx[j]
+                    all_below[j] += below[j]
+            done = 4 * (begin + rows * stride)
+            rows_sums(x + done, g + done, 1, left, stride, scale, shift, low, sum_g, sum_gx, below)
+            for j in range(left):
+                all_g[j] += sum_g[j]
+                all_gx[j] += sum_gx[j]
+                all_below[j] += below[j]
+            for j in range(width):
+                for lane in range(j + width, lanes, width):
+                    all_g[j] += all_g[lane]
+                    all_gx[j] += all_gx[lane]
+                    all_below[j] += all_below[lane]
+                out_g[out + j], out_gx[out + j], out_below[out + j] = all_g[j], all_gx[j], all_below[j]
+        start, stop = tiles_taken(job)
+
+
+@kernel
+def affine_of_two(job):
+    row = carray(job, (16,))
+    x, g, scales, shifts, floors = row[6], row[7], row[8], row[9], row[10]
+    ps, qs, gx = row[11], row[12], row[13]
+    if row[1] == 0:
+        start, stop = planes_taken(job)
+        while start < stop:
+            for plane in range(start, stop):
+                scale, shift = floats(scales, plane)[0], floats(shifts, plane)[0]
+                shift, low = low_of(floats(floors, 0), row[5], plane % row[3], shift)
+                p, q = floats(ps, plane)[0], floats(qs, plane)[0]
+                xs, gs = floats(x, plane * row[4]), floats(g, plane * row[4])
+                to = floats(gx, plane * row[4])
+                for i in range(row[4]):
+                    to[i] = scale * passed(xs[i], gs[i], scale, shift, low) + (p * xs[i] + q)
+            start, stop = planes_taken(job)
+        return
+    scale, shift, low, p, q = row32(), row32(), row32(), row32(), row32()
+    start, stop = tiles_taken(job)
+    while start < stop:
+        for index in range(start, stop):
+            out, width, lanes, rows, stride, begin, left = tile(job, index)
+            lanes_of_map(job, out, width, lanes, scale, shift, low, scales, shifts, floors)
+            spread_out(p, floats(ps, 0), out, width, lanes)
+            spread_out(q, floats(qs, 0), out, width, lanes)
+            xs, gs, to, done = x + 4 * begin, g + 4 * begin, gx + 4 * begin, 4 * rows * stride
+            if lanes == LANES:
+                rows_affine_of_two(to, xs, gs, rows, LANES, stride, scale, shift, low, p, q)
+            else:
+                rows_affine_of_two(to, xs, gs, rows, lanes, stride, scale, shift, low, p, q)
+            rows_affine_of_two(
+                to + done, xs + done, gs + done, 1, left, stride, scale, shift, low, p, q
+            )
+        start, stop = tiles_taken(job)

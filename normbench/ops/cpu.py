@@ -1,0 +1,170 @@
+"""The four functions of `eager` as one pass each over float32 in memory, on the CPU, by numba.
+
+The loops are in `cpu_kernels`; here it is decided whether they can run, and on how many threads. The
+threads are those of torch: its OpenMP runtime is asked to run the kernel, since two pools of
+threads that wait for work take the cores from each other. Where there is no such runtime (macOS,
+Windows) one thread does it. What the kernels cannot do, `eager` does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+import os
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from normbench.ops import eager
+from normbench.ops.eager import Floor
+
+SMALL = 1 << 15  # numbers below which a second thread costs more than it gives
+
+Job = ctypes.c_int64 * 16  # what the kernels take
+Kernel = Callable[["ctypes.Array[ctypes.c_int64]"], None]
+Fork = Callable[[int, "ctypes.Array[ctypes.c_int64]", int, int], None]
+
+
+def serves(x: Tensor) -> bool:
+    """Whether the kernels can run for x [N, C, H, W]; if not, these functions are those of `eager`."""
+    return (
+        x.dtype is torch.float32
+        and x.is_cpu
+        and type(x) in (Tensor, Parameter)
+        and x.numel() > 0
+        and not torch.compiler.is_compiling()
+        and (x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last))
+        and kernels() is not None
+    )
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    if not serves(x):
+        return eager.moments(x)
+    planes = x.shape[:2]
+    mean, var = torch.empty(planes), torch.empty(planes)
+    _run("moments", x, 0, x, mean, var)
+    return mean, var
+
+
+def affine(x: Tensor, scale: Tensor, shift: Tensor, floor: Floor) -> Tensor:
+    if not serves(x) or not _float32(scale, shift):
+        return eager.affine(x, scale, shift, floor)
+    low, step = _floor(floor)
+    y = torch.empty_like(x)
+    _run("affine", x, step, x, scale.contiguous(), shift.contiguous(), low, y)
+    return y
+
+
+def sums(
+    x: Tensor, g: Tensor, scale: Tensor, shift: Tensor, floor: Floor
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    if not serves(x) or not _float32(g, scale, shift):
+        return eager.sums(x, g, scale, shift, floor)
+    low, step = _floor(floor)
+    planes = x.shape[:2]
+    sum_g, sum_gx, below = torch.empty(planes), torch.empty(planes), torch.empty(planes)
+    _run(
+        "sums", x, step, x, _like(g, x), scale.contiguous(), shift.contiguous(), low,
+        sum_g, sum_gx, below,
+    )  # fmt: skip
+    return sum_g, sum_gx, None if floor is None else below
+
+
+def affine_of_two(
+    x: Tensor,
+    g: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    floor: Floor,
+    of_x: tuple[Tensor, Tensor] | None,
+) -> Tensor:
+    p, q = of_x or (torch.zeros_like(scale),) * 2
+    if not serves(x) or not _float32(g, scale, shift, p, q):
+        return eager.affine_of_two(x, g, scale, shift, floor, of_x)
+    low, step = _floor(floor)
+    gx = torch.empty_like(x)
+    _run(
+        "affine_of_two", x, step, x, _like(g, x), scale.contiguous(), shift.contiguous(), low,
+        p.contiguous(), q.contiguous(), gx,
+    )  # fmt: skip
+    return gx
+
+
+@functools.cache
+def kernels() -> dict[str, tuple[int, Kernel]] | None:
+    """Address and function of each kernel; None where numba is missing or cannot compile them."""
+    try:
+        from normbench.ops import cpu_kernels
+
+        call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+        names = ("moments", "affine", "sums", "affine_of_two")
+        addresses = {name: getattr(cpu_kernels, name).address for name in names}
+        return {name: (address, call(address)) for name, address in addresses.items()}
+    except Exception:  # whatever is wrong with it, eager computes the same
+        return None
+
+
+@functools.cache
+def _fork() -> Fork | None:
+    """GOMP_parallel of the OpenMP runtime that torch has loaded: runs a function on n threads."""
+    try:
+        fork = ctypes.CDLL(None).GOMP_parallel
+    except (AttributeError, OSError, TypeError):
+        return None
+    fork.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    fork.restype = None
+    return fork  # type: ignore[no-any-return]
+
+
+_forked = False  # the threads of an OpenMP runtime do not live on in a forked process
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _run(name: str, x: Tensor, floor_step: int, *tensors: Tensor) -> None:
+    found = kernels()
+    assert found is not None
+    address, call = found[name]
+    n, c, h, w = x.shape
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    job = Job(0, last, n, c, h * w, floor_step, *[t.data_ptr() for t in tensors])
+    threads = min(torch.get_num_threads(), x.numel() // SMALL)
+    fork = _fork()
+    if threads > 1 and fork is not None and not _forked:
+        fork(address, job, threads, 0)
+    else:
+        call(job)
+
+
+def _float32(*tensors: Tensor) -> bool:
+    return all(t.dtype is torch.float32 and type(t) in (Tensor, Parameter) for t in tensors)
+
+
+def _like(g: Tensor, x: Tensor) -> Tensor:
+    """g in the memory format of x."""
+    if x.is_contiguous(memory_format=torch.channels_last):
+        return g.contiguous(memory_format=torch.channels_last)
+    return g.contiguous()
+
+
+def _floor(floor: Floor) -> tuple[Tensor, int]:
+    """The floor as a row of float32, and the step in it from one channel to the next."""
+    if isinstance(floor, Tensor):
+        return floor.detach().float().contiguous(), 1
+    return _number(-math.inf if floor is None else float(floor)), 0
+
+
+@functools.cache
+def _number(value: float) -> Tensor:
+    return torch.tensor([value])

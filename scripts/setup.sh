@@ -1,0 +1,34 @@
+# Sourced by the scripts beside it: makes .venv where there is none, and installs the checkout into
+# it again whenever pyproject.toml has changed. `extra` says with which extras, such as [test].
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+venv=$root/.venv
+
+find_python() {
+    local name
+    for name in ${PYTHON:-} python3 python3.13 python3.12 python3.11 python3.10 python; do
+        if "$name" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null; then
+            command -v "$name"
+            return
+        fi
+    done
+    echo "normbench needs Python 3.10 to 3.13; install one, or name it with PYTHON=..." >&2
+    return 1
+}
+
+set_up() {
+    local extra=$1 want stamp=$venv/.installed${1//[^a-z]/-}
+    want=$(cksum <"$root/pyproject.toml")
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then return; fi
+    echo "setting up $venv (once; a few minutes)" >&2
+    if [ ! -x "$venv/bin/python" ]; then
+        local python
+        python=$(find_python) || return 1
+        "$python" -m venv "$venv" || return 1
+    fi
+    if ! "$venv/bin/python" -m pip install --disable-pip-version-check -q -e "$root$extra" >"$venv/install.log" 2>&1; then
+        tail -n 20 "$venv/install.log" >&2
+        echo "the installation failed; all of it is in $venv/install.log" >&2
+        return 1
+    fi
+    echo "$want" >"$stamp"
+}
