@@ -12,7 +12,7 @@ the lanes of a row, so that the compiler finds vectors of the same length whatev
 from __future__ import annotations
 
 from llvmlite import ir
-from numba import carray, cfunc, njit, types
+from numba import cfunc, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -20,30 +20,30 @@ LANES = 64
 PIECE = 1 << 14  # numbers, at least, that a thread takes at a time
 CHUNK = 1 << 12  # numbers over which float32 sums; chunks are added up in float64
 
-# The map and the comparison with the floor are rounded alike in every kernel: no flags, no FMA. Sums
-# may be reordered into vectors. Never nnan or ninf: divergence must stay visible.
-SUM = {"reassoc", "nsz", "contract"}
-ADDRESS = types.CPointer(types.int64)
-inline = njit(forceinline=True, error_model="numpy")
-inline_sum = njit(forceinline=True, error_model="numpy", fastmath=SUM)
-kernel = cfunc(types.void(ADDRESS), cache=True, error_model="numpy")
+# The map and the comparison with the floor are rounded alike in every kernel: no flags, no FMA, and
+# fastmath=False said aloud, or numba takes over the flags of the caller. Sums may be reordered into
+# vectors. Never nnan or ninf: divergence must stay visible.
+inline = njit(forceinline=True, error_model="numpy", fastmath=False)
+inline_sum = njit(forceinline=True, error_model="numpy", fastmath={"reassoc", "nsz", "contract"})
+JOB = types.CPointer(types.int64)
+kernel = cfunc(types.void(JOB), cache=True, error_model="numpy", fastmath=False)
 
 
 @intrinsic
-def _pointer(typing, address):
-    """The address of float32 as a pointer."""
+def floats(typing, address, start):
+    """Pointer to the float32 number `start` after an address."""
 
     def code(context, builder, signature, args):
-        return builder.inttoptr(args[0], ir.FloatType().as_pointer())
+        return builder.gep(builder.inttoptr(args[0], ir.FloatType().as_pointer()), [args[1]])
 
-    return types.CPointer(types.float32)(types.int64), code
+    return types.CPointer(types.float32)(types.int64, types.int64), code
 
 
-def _stack(number, item):
-    """A row of LANES numbers on the stack, which the compiler knows to overlap with nothing."""
-
+def stack_row(number, item):
     @intrinsic
     def row(typing):
+        """LANES numbers on the stack, which the compiler knows to overlap with nothing."""
+
         def code(context, builder, signature, args):
             room = cgutils.alloca_once(builder, ir.ArrayType(item, LANES))
             return builder.bitcast(room, item.as_pointer())
@@ -53,33 +53,18 @@ def _stack(number, item):
     return row
 
 
-_row32 = _stack(types.float32, ir.FloatType())
-_row64 = _stack(types.float64, ir.DoubleType())
+row32 = stack_row(types.float32, ir.FloatType())
+row64 = stack_row(types.float64, ir.DoubleType())
 
 
 @intrinsic
-def _take(typing, counter):
+def take(typing, counter):
     """The counter's value, which is then one more, also between threads."""
 
     def code(context, builder, signature, args):
         return builder.atomic_rmw("add", args[0], ir.IntType(64)(1), "monotonic")
 
-    return types.int64(ADDRESS), code
-
-
-@inline
-def floats(address, start):
-    return carray(_pointer(address + 4 * start), (1 << 40,))
-
-
-@inline
-def row32():
-    return carray(_row32(), (LANES,))
-
-
-@inline
-def row64():
-    return carray(_row64(), (LANES,))
+    return types.int64(JOB), code
 
 
 @inline
@@ -212,29 +197,26 @@ def rows_affine_of_two(gx, x, g, rows, lanes, stride, scale, shift, low, p, q):
 @inline
 def planes_taken(job):
     """The next planes [start, stop) of [N, C, H, W] for this thread; none left: start = stop."""
-    row = carray(job, (16,))
-    planes, size = row[2] * row[3], row[4]
+        planes, size = job[2] * job[3], job[4]
     each = max(1, PIECE // size)
-    start = min(_take(job) * each, planes)
+    start = min(take(job) * each, planes)
     return start, min(start + each, planes)
 
 
 @inline
 def tiles_taken(job):
     """The same of tiles of [N, H, W, C]: LANES channels of an image, or all of them."""
-    row = carray(job, (16,))
-    blocks = (row[3] + LANES - 1) // LANES
-    tiles = row[2] * blocks
-    each = max(1, PIECE // (row[4] * min(row[3], LANES)))
-    start = min(_take(job) * each, tiles)
+        blocks = (job[3] + LANES - 1) // LANES
+    tiles = job[2] * blocks
+    each = max(1, PIECE // (job[4] * min(job[3], LANES)))
+    start = min(take(job) * each, tiles)
     return start, min(start + each, tiles)
 
 
 @inline
 def tile(job, index):
     """(channel of [N, C], width, lanes, rows, stride, first number, numbers left after the rows)."""
-    row = carray(job, (16,))
-    channels, size = row[3], row[4]
+        channels, size = job[3], job[4]
     pixels = max(1, min(LANES // channels, size))  # in a row
     blocks = (channels + LANES - 1) // LANES
     image = index // blocks
@@ -263,26 +245,24 @@ def spread_out(lane, numbers, start, width, lanes):
 
 @inline
 def lanes_of_map(job, index, width, lanes, scale, shift, low, scales, shifts, floors):
-    row = carray(job, (16,))
-    spread_out(scale, floats(scales, 0), index, width, lanes)
+        spread_out(scale, floats(scales, 0), index, width, lanes)
     spread_out(shift, floats(shifts, 0), index, width, lanes)
     floor = floats(floors, 0)
-    channel = index % row[3]
+    channel = index % job[3]
     for j in range(width):
-        shift[j], low[j] = low_of(floor, row[5], channel + j, shift[j])
+        shift[j], low[j] = low_of(floor, job[5], channel + j, shift[j])
     for j in range(width, lanes):
         shift[j], low[j] = shift[j - width], low[j - width]
 
 
 @kernel
 def moments(job):
-    row = carray(job, (16,))
-    x, means, variances = row[6], floats(row[7], 0), floats(row[8], 0)
-    if row[1] == 0:
+        x, means, variances = job[6], floats(job[7], 0), floats(job[8], 0)
+    if job[1] == 0:
         start, stop = planes_taken(job)
         while start < stop:
             for plane in range(start, stop):
-                means[plane], variances[plane] = plane_moments(x + 4 * plane * row[4], row[4])
+                means[plane], variances[plane] = plane_moments(x + 4 * plane * job[4], job[4])
             start, stop = planes_taken(job)
         return
     middle, sum_d, sum_dd, mean, spread = row32(), row32(), row32(), row64(), row64()
@@ -321,16 +301,15 @@ def moments(job):
 
 @kernel
 def affine(job):
-    row = carray(job, (16,))
-    x, scales, shifts, floors, y = row[6], row[7], row[8], row[9], row[10]
-    if row[1] == 0:
+        x, scales, shifts, floors, y = job[6], job[7], job[8], job[9], job[10]
+    if job[1] == 0:
         start, stop = planes_taken(job)
         while start < stop:
             for plane in range(start, stop):
                 scale, shift = floats(scales, plane)[0], floats(shifts, plane)[0]
-                shift, low = low_of(floats(floors, 0), row[5], plane % row[3], shift)
-                xs, ys = floats(x, plane * row[4]), floats(y, plane * row[4])
-                for i in range(row[4]):
+                shift, low = low_of(floats(floors, 0), job[5], plane % job[3], shift)
+                xs, ys = floats(x, plane * job[4]), floats(y, plane * job[4])
+                for i in range(job[4]):
                     ys[i] = clamped(xs[i], scale, shift, low)
             start, stop = planes_taken(job)
         return
@@ -351,18 +330,17 @@ def affine(job):
 
 @kernel
 def sums(job):
-    row = carray(job, (16,))
-    x, g, scales, shifts, floors = row[6], row[7], row[8], row[9], row[10]
-    out_g, out_gx, out_below = floats(row[11], 0), floats(row[12], 0), floats(row[13], 0)
-    if row[1] == 0:
+        x, g, scales, shifts, floors = job[6], job[7], job[8], job[9], job[10]
+    out_g, out_gx, out_below = floats(job[11], 0), floats(job[12], 0), floats(job[13], 0)
+    if job[1] == 0:
         start, stop = planes_taken(job)
         while start < stop:
             for plane in range(start, stop):
                 scale, shift = floats(scales, plane)[0], floats(shifts, plane)[0]
-                shift, low = low_of(floats(floors, 0), row[5], plane % row[3], shift)
-                xs, gs = x + 4 * plane * row[4], g + 4 * plane * row[4]
+                shift, low = low_of(floats(floors, 0), job[5], plane % job[3], shift)
+                xs, gs = x + 4 * plane * job[4], g + 4 * plane * job[4]
                 out_g[plane], out_gx[plane], out_below[plane] = plane_sums(
-                    xs, gs, scale, shift, low, row[4]
+                    xs, gs, scale, shift, low, job[4]
                 )
             start, stop = planes_taken(job)
         return
@@ -410,19 +388,18 @@ def sums(job):
 
 @kernel
 def affine_of_two(job):
-    row = carray(job, (16,))
-    x, g, scales, shifts, floors = row[6], row[7], row[8], row[9], row[10]
-    ps, qs, gx = row[11], row[12], row[13]
-    if row[1] == 0:
+        x, g, scales, shifts, floors = job[6], job[7], job[8], job[9], job[10]
+    ps, qs, gx = job[11], job[12], job[13]
+    if job[1] == 0:
         start, stop = planes_taken(job)
         while start < stop:
             for plane in range(start, stop):
                 scale, shift = floats(scales, plane)[0], floats(shifts, plane)[0]
-                shift, low = low_of(floats(floors, 0), row[5], plane % row[3], shift)
+                shift, low = low_of(floats(floors, 0), job[5], plane % job[3], shift)
                 p, q = floats(ps, plane)[0], floats(qs, plane)[0]
-                xs, gs = floats(x, plane * row[4]), floats(g, plane * row[4])
-                to = floats(gx, plane * row[4])
-                for i in range(row[4]):
+                xs, gs = floats(x, plane * job[4]), floats(g, plane * job[4])
+                to = floats(gx, plane * job[4])
+                for i in range(job[4]):
                     to[i] = scale * passed(xs[i], gs[i], scale, shift, low) + (p * xs[i] + q)
             start, stop = planes_taken(job)
         return

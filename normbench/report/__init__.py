@@ -1,0 +1,15 @@
+"""`normbench report`: tables and figures of a study, a pure function of its records.
+
+Imports neither torch nor Hydra. The way through: arguments, experiment (which cells there should
+be), runs (which records there are), study (the one laid over the other), tables, then one module a
+format and one a figure.
+"""
+
+from __future__ import annotations
+
+
+def main(arguments: list[str]) -> int:
+    """Writes the report that the arguments ask for, prints its tables, returns the exit code."""
+    from normbench.report.command import run
+
+    return run(arguments)

@@ -1,0 +1,115 @@
+"""Published numbers: published.csv, each row with its source, and which cells they stand beside.
+
+`cell` holds the row's settings in the words of this project, `kind` who measured: paper, authors
+(their repository), quoted (by a paper, from another), independent.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from normbench.report.experiment import Experiment, Values, frozen
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published number. `value`: as printed; `top1`: the accuracy in percent, if it is one."""
+
+    paper: str
+    table: str
+    kind: str
+    dataset: str
+    model: str
+    cell: tuple[tuple[str, Any], ...]
+    epochs: str
+    metric: str
+    value: str
+    source: str
+
+    @property
+    def top1(self) -> float | None:
+        if self.metric not in ("top1_acc", "top1_err"):
+            return None
+        try:
+            number = float(self.value)
+        except ValueError:
+            return None
+        return number if self.metric == "top1_acc" else 100 - number
+
+    @property
+    def shown(self) -> str:
+        """The accuracy with the digits that were printed, or the word in its place."""
+        digits = len(self.value.partition(".")[2])
+        return self.value if self.top1 is None else f"{self.top1:.{digits}f}"
+
+
+@functools.cache
+def everything() -> tuple[Published, ...]:
+    """Every row of published.csv."""
+    text = (files("normbench.report") / "published.csv").read_text(encoding="utf-8")
+    rows = csv.DictReader(text.splitlines())
+    return tuple(Published(**{**row, "cell": pairs(row["cell"])}) for row in rows)  # type: ignore[arg-type]
+
+
+def pairs(text: str) -> tuple[tuple[str, Any], ...]:
+    """`norm=gn batch=2` as pairs of key and value."""
+    split = (pair.partition("=") for pair in text.split())
+    return tuple((key, frozen(yaml.safe_load(value))) for key, _, value in split)
+
+
+def select(wanted: Mapping[str, Any]) -> list[Published]:
+    """The rows that a filter of an experiment file names: its `cell` must be among the row's."""
+    cell = set(pairs(wanted.get("cell", "")))
+    rest = {key: value for key, value in wanted.items() if key != "cell"}
+    return [
+        row
+        for row in everything()
+        if cell <= set(row.cell) and all(getattr(row, key) == value for key, value in rest.items())
+    ]
+
+
+def accuracies(experiment: Experiment, wanted: Mapping[str, Any]) -> list[tuple[Values, Published]]:
+    """The accuracies that a filter names, each with the study's values of it; those that the study
+    cannot place are left out."""
+    rows = [row for row in select(wanted) if row.metric in ("top1_acc", "top1_err")]
+    placed = ((place(experiment, row), row) for row in rows)
+    return [(values, row) for values, row in placed if values is not None]
+
+
+def place(experiment: Experiment, row: Published) -> Values | None:
+    """The values of a published row for the study's keys; where the paper does not say one, the
+    study's own if it has only one. None for a norm that the study lacks, or a key left open."""
+    cells, given = experiment.cells(), dict(row.cell)
+    if given.get("norm") not in {cell.get("norm") for cell in cells}:
+        return None
+    values = experiment.complete(given)
+    for key in experiment.keys:
+        known = dict.fromkeys(cell[key] for cell in cells if cell.get("norm") == given["norm"])
+        if key not in given and not key.startswith("norm."):
+            if len(known) != 1:
+                return None
+            values[key] = next(iter(known))
+        elif key not in given and len(known) == 1:
+            values[key] = next(iter(known))
+    return values
+
+
+def where_from(rows: Iterable[Published]) -> str:
+    """One line that says what network, data and length the numbers are of."""
+    rows = list(rows)
+    networks = ", ".join(dict.fromkeys(row.model for row in rows))
+    data = ", ".join(dict.fromkeys(row.dataset for row in rows))
+    epochs = ", ".join(dict.fromkeys(row.epochs for row in rows if row.epochs))
+    errors = any(row.metric == "top1_err" for row in rows)
+    return (
+        f"{networks} on {data}"
+        + (f", {epochs} epochs" if epochs else "")
+        + (", printed as error and shown as 100 − error" if errors else "")
+    )
