@@ -1,6 +1,6 @@
 """normbench: how normalization layers behave when each worker sees only a few images.
 
-    from normbench import create_norm, convert_norms
+from normbench import create_norm, convert_norms
 """
 
 from __future__ import annotations

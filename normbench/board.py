@@ -70,8 +70,8 @@ class Board:
             "status": record.status,
         }
         results = {f"result/{key}": getattr(record, key) or 0.0 for key in RESULTS}
-        for summary in hparams(values, results):
-            self.writer.file_writer.add_summary(summary)  # type: ignore[union-attr]
+        for summary in hparams(values, results):  # type: ignore[no-untyped-call]
+            self.writer.file_writer.add_summary(summary)  # type: ignore[attr-defined]
         for tag, value in results.items():
             self.writer.add_scalar(tag, value, len(record.curves.get("epoch", [])))
 

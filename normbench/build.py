@@ -49,7 +49,7 @@ def seeded_network(settings: Settings, device: torch.device) -> nn.Module:
         torch.manual_seed(weights.initial_seed())
         network = create_network(settings, weights).to(device)
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
-    return network.to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
+    return network.to(memory_format=layout)
 
 
 def check(settings: Settings) -> None:

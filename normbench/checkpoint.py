@@ -28,7 +28,9 @@ def load(folder: Path, device: torch.device) -> dict[str, Any] | None:
     """The newest readable checkpoint of the folder, tensors on `device`; None where there is none."""
     for name in (NAME, PREVIOUS):
         try:
-            state: dict[str, Any] = torch.load(folder / name, map_location=device, weights_only=True)
+            state: dict[str, Any] = torch.load(
+                folder / name, map_location=device, weights_only=True
+            )
         except (FileNotFoundError, EOFError, RuntimeError, pickle.UnpicklingError, OSError):
             continue
         return state

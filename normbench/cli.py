@@ -143,7 +143,9 @@ def run_all(cells: Sequence[Cell], study: dict[str, Any], dry: bool = False) -> 
     ends = run_cells(cells, slots, console)
     bad = [*ends["invalid"], *ends["failed"]]
     for cell in bad:
-        complain(f"{'invalid' if cell.settings is None else 'failed'}: {cell.command}: {cell.error}")
+        complain(
+            f"{'invalid' if cell.settings is None else 'failed'}: {cell.command}: {cell.error}"
+        )
     if study["report"]:
         from normbench.report import main as report_main
 
@@ -172,7 +174,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        ours = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+        ours = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         data = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise UserError(readable(error)) from None
@@ -186,9 +188,8 @@ def with_hydra(job: Callable[[DictConfig], None], arguments: list[str]) -> int:
     import hydra
     from hydra.core.plugins import Plugins
     from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
     from hydra_plugins.normbench import LocalLauncher
+    from omegaconf.errors import OmegaConfBaseException
 
     Plugins.instance().register(LocalLauncher)  # found by itself, but not in an editable install
     LocalLauncher.exit_codes.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     import torch
 
 
+class Follower(Protocol):
+    """What a run tells as it goes."""
+
+    def started(
+        self, settings: Settings, parameters: int, device: torch.device, done: int
+    ) -> None: ...
+    def step(self, step: int, steps: int) -> None: ...
+    def epoch(self, row: Row) -> None: ...
+    def finished(self, settings: Settings, record: Record) -> None: ...
+    def already_done(self, settings: Settings, record: Record) -> None: ...
+
+
 class Display:
     """Follows one run after the other. `console` decides whether there is a terminal."""
 
@@ -23,9 +35,7 @@ class Display:
         self.live: Progress | None = None
         self.row: Row | None = None
 
-    def started(
-        self, settings: Settings, parameters: int, device: torch.device, done: int
-    ) -> None:
+    def started(self, settings: Settings, parameters: int, device: torch.device, done: int) -> None:
         """The run begins, or goes on after `done` epochs."""
         self.epochs, self.done, self.row = settings.epochs, done, None
         self.begin, self.begin_at = time.perf_counter(), done

@@ -18,8 +18,9 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, f
     model.eval()
     correct = torch.zeros((), device=images.device)
     loss = torch.zeros((), device=images.device)
-    parts = zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True)
-    for some, truth in parts:
+    for start in range(0, len(images), EVALUATION_BATCH):
+        some = images[start : start + EVALUATION_BATCH]
+        truth = labels[start : start + EVALUATION_BATCH]
         logits = model(some).float()
         correct += (logits.argmax(1) == truth).sum()
         loss += F.cross_entropy(logits, truth, reduction="sum")

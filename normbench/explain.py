@@ -100,8 +100,12 @@ def readable(error: Exception) -> str:
 
 def known_keys(word: str) -> list[str]:
     """The keys that stand where `word` was looked for: those of its group, or those on top."""
-    top: dict[str, Any] = yaml.safe_load((files("normbench.conf") / "train.yaml").read_text("utf-8"))
-    groups = {k: v for entry in top["defaults"] if isinstance(entry, dict) for k, v in entry.items()}
+    top: dict[str, Any] = yaml.safe_load(
+        (files("normbench.conf") / "train.yaml").read_text("utf-8")
+    )
+    groups = {
+        k: v for entry in top["defaults"] if isinstance(entry, dict) for k, v in entry.items()
+    }
     group, _, _ = word.rpartition(".")
     if not group:
         own = [name for name in groups if not name.startswith("override")]

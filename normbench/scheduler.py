@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from normbench.display import clock
 from normbench.config import identity
+from normbench.display import clock
 from normbench.record import Record, to_plain, write_record
 from normbench.sweep import Cell, Slots, seconds_left
 from normbench.worker import work

@@ -69,7 +69,9 @@ class Slots:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         cores = cores or 1
         if gpus:
-            devices: tuple[int | None, ...] = tuple(g for g in range(gpus) for _ in range(jobs_per_gpu))
+            devices: tuple[int | None, ...] = tuple(
+                g for g in range(gpus) for _ in range(jobs_per_gpu)
+            )
         else:
             devices = (None,) * (jobs or cores)
         return cls(devices, max(1, cores // len(devices)))

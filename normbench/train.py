@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -21,18 +20,18 @@ from normbench.build import check, device_of, seeded_network
 from normbench.config import Settings
 from normbench.data import Batcher, Dataset, draw_plan, load_dataset, normalize
 from normbench.data.augment import Epoch
-from normbench.display import Display
+from normbench.display import Follower
 from normbench.errors import FailedError
 from normbench.evaluate import accuracy, population_statistics
 from normbench.optimizer import learning_rate, project, set_learning_rate, sgd
-from normbench.provenance import device_name, git_commit, learned, versions
+from normbench.provenance import device_name, git_commit, learned, peak_memory_mib, versions
 from normbench.record import Metrics, Record, Row
 
 CHECK_EVERY = 16  # steps between two looks at the loss: a look waits for the device
 PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def run(settings: Settings, display: Display) -> Record:
+def run(settings: Settings, display: Follower) -> Record:
     """Trains a cell, or goes on with it, or, where it is done, returns the record it has.
 
     UserError before anything is written for what cannot work; any other exception is written into
@@ -65,7 +64,7 @@ def run(settings: Settings, display: Display) -> Record:
 
 
 def train(
-    settings: Settings, data: Dataset, device: torch.device, display: Display, rows: list[Row]
+    settings: Settings, data: Dataset, device: torch.device, display: Follower, rows: list[Row]
 ) -> Record:
     """Trains from the folder's checkpoint, or from the start, to the end; fills `rows`."""
     if device.type == "cuda":
@@ -115,11 +114,9 @@ def epochs(run: Run, first: int, on_step: Callable[[int, int], None]) -> Iterato
             images, labels = shown.batch(step, settings.sgd_batch)
             with run.autocast():
                 logits = model(images)
-            loss = F.cross_entropy(
-                logits.float(), labels, label_smoothing=settings.label_smoothing
-            )
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
             optimizer.zero_grad()
-            run.scaler.scale(loss).backward()
+            run.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             run.scaler.step(optimizer)
             run.scaler.update()
             project(model)
@@ -159,9 +156,7 @@ class Run:
         model = seeded_network(settings, device)
         scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
         optimizer = sgd(model, settings)
-        return cls(
-            settings, device, model, optimizer, scaler, batcher, test_images, test.labels
-        )
+        return cls(settings, device, model, optimizer, scaler, batcher, test_images, test.labels)
 
     @property
     def parameters(self) -> int:
@@ -253,10 +248,3 @@ def alone_in(folder: Path) -> FileLock:
     except Timeout:
         raise FailedError(f"{folder} is being trained by another process; wait for it") from None
     return lock
-
-
-def peak_memory_mib(device: torch.device) -> float:
-    """Of the device's allocations on CUDA, of the process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

@@ -56,9 +56,7 @@ class PipeDisplay:
         self.pipe = pipe
         self.words = ""
 
-    def started(
-        self, settings: Settings, parameters: int, device: torch.device, done: int
-    ) -> None:
+    def started(self, settings: Settings, parameters: int, device: torch.device, done: int) -> None:
         self.epochs, self.done = settings.epochs, done
         self.tell(float(done))
 

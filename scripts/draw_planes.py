@@ -1,6 +1,6 @@
 """Draws results/planes.svg and .png: which planes each norm pools, as images × channels × pixels.
 
-    python scripts/draw_planes.py [FOLDER]
+python scripts/draw_planes.py [FOLDER]
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def draw(axes: Axes, name: str, words: str, blocks: list[tuple[range, range]]) -
         face = POOLED if (image, channel) in pooled else OTHER
         lean = 0.34
         x, y = image * 1.25, channel * 0.62
-        corners = np.array([(0, 0), (1, 0), (1 + lean, 0.42), (lean, 0.42)]) + (x, y)
+        corners = np.array([(0, 0), (1, 0), (1 + lean, 0.42), (lean, 0.42)]) + np.array([x, y])
         axes.add_patch(plt.Polygon(corners, facecolor=face, edgecolor=INK, linewidth=0.5))
     axes.set_title(name, fontsize=11, fontweight="bold", color=INK)
     axes.text(2.6, -1.0, words, ha="center", va="top", fontsize=8.5, color=INK, linespacing=1.3)

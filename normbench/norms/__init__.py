@@ -127,8 +127,13 @@ def load(target: str | None) -> Callable[..., nn.Module]:
 
 def options_of(build: Callable[..., nn.Module]) -> dict[str, inspect.Parameter]:
     """The options of a norm's own, beside channels, activation and images."""
-    parameters = inspect.signature(build, eval_str=True).parameters
-    return {k: v for k, v in parameters.items() if k not in ("channels", "activation", "images")}
+    try:
+        signature = inspect.signature(build, eval_str=True)
+    except NameError:  # annotations that a user's module imports for the type checker alone
+        signature = inspect.signature(build)
+    given = ("channels", "activation", "images")
+    own = {key: p for key, p in signature.parameters.items() if key not in given}
+    return {key: p for key, p in own.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
 
 
 def auto_activation(build: Callable[..., nn.Module]) -> str:

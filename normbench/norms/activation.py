@@ -1,9 +1,9 @@
 """The activations that a norm can carry, and the same alone, for the joint after an addition.
 
-    relu        max(y, 0)
-    tlu         max(y, τ), τ per channel from 0    Singh & Krishnan 2020, arXiv 1911.09737, eq. 5
-    affine_tlu  max(y, α·y + τ), α and τ from 0    the same, table 5
-    prelu       max(y, 0) + α·min(y, 0), α from ¼  He et al. 2015, arXiv 1502.01852, eq. 1
+relu        max(y, 0)
+tlu         max(y, τ), τ per channel from 0    Singh & Krishnan 2020, arXiv 1911.09737, eq. 5
+affine_tlu  max(y, α·y + τ), α and τ from 0    the same, table 5
+prelu       max(y, 0) + α·min(y, 0), α from ¼  He et al. 2015, arXiv 1502.01852, eq. 1
 """
 
 from __future__ import annotations

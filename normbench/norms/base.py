@@ -9,7 +9,6 @@ A norm of one's own is one class with one method:
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -42,7 +41,9 @@ class Norm(Activated):
     auto_activation: ClassVar[str] = "relu"  # what activation="auto" means for this norm
     roles: ClassVar[dict[str, Role]] = {}  # of the parameters whose role is not Role()
 
-    def __init__(self, channels: int, *, activation: str = "none", images: int | None = None) -> None:
+    def __init__(
+        self, channels: int, *, activation: str = "none", images: int | None = None
+    ) -> None:
         super().__init__(channels, activation)
         if channels < 1 or (images is not None and images < 1):
             raise UserError(f"channels={channels}, images={images}: both must be 1 or more")
@@ -59,6 +60,8 @@ class Norm(Activated):
         """Raises UserError for an input that is not [N, channels, H, W]."""
         if x.dim() != 4 or x.shape[1] != self.channels:
             raise UserError(f"{self} got {list(x.shape)}; it takes [N, {self.channels}, H, W]")
+        if x.numel() == 0:
+            raise UserError(f"{self} got {list(x.shape)}: there is nothing to normalize")
 
     def project(self) -> None:
         """Puts parameters back into their interval; to be called after each optimizer step."""
@@ -75,9 +78,9 @@ class PlaneNorm(Norm):
     Raises UserError for an input that is not [N, channels, H, W].
     """
 
-    @abstractmethod
     def mix(self, moments: Moments) -> Affine:
         """From the moments of each plane [N, C] to the map that normalizes it, in [N, C]."""
+        raise NotImplementedError(f"{type(self).__name__} has no mix")
 
     def known(self) -> Affine | None:
         """The map where it needs no moments of the input (a batch norm in evaluation)."""
@@ -127,8 +130,10 @@ class BatchStatistics(PlaneNorm):
         mean, var = pooled.mean[::images].mean(0), pooled.var[::images].mean(0)
         if self.unbiased:
             var = var * (pooled.count / (pooled.count - 1))
-        step = self.momentum
-        if step is None:
+        step: Tensor | float
+        if self.momentum is not None:
+            step = self.momentum
+        else:
             assert self.num_batches_tracked is not None
             step = 1 / self.num_batches_tracked
         move(self.running_mean, mean, step)

@@ -45,16 +45,31 @@ def convert_norms(model: nn.Module, name: str, **options: Any) -> nn.Module:
 
 def converted(old: nn.BatchNorm2d, name: str, options: dict[str, Any]) -> nn.Module:
     """The norm in place of one layer, followed by the activation that the layer carried, if any."""
+    if old.running_mean is None:
+        raise UserError(
+            "a BatchNorm2d with track_running_stats=False normalizes by the batch in evaluation too;"
+            " convert_norms has no norm that does"
+        )
     new = create_norm(name, old.num_features, **inherited(old, name, options), **options)
     new = new.to(device=device_of(old), dtype=dtype_of(old))
-    ours = dict(new.named_parameters()) | dict(new.named_buffers())
-    theirs = dict(old.named_parameters()) | dict(old.named_buffers())
-    with torch.no_grad():
-        for key in ours.keys() & theirs.keys():
-            ours[key].copy_(theirs[key])
+    take_over(new, old)
     carried = [m for m in (getattr(old, "drop", None), getattr(old, "act", None)) if m is not None]
     whole = nn.Sequential(new, *carried) if carried else new
     return whole.train(old.training)
+
+
+@torch.no_grad()
+def take_over(new: nn.Module, old: nn.BatchNorm2d) -> None:
+    """Weight, bias and running statistics of the old layer, and whether they are trained."""
+    ours = dict(new.named_parameters()) | dict(new.named_buffers())
+    theirs = dict(old.named_parameters()) | dict(old.named_buffers())
+    if "running_std" in ours:  # Batch Renorm keeps a deviation, and its warm-up begins now
+        ours["running_std"].copy_((theirs["running_var"] + old.eps).sqrt())
+        del theirs["num_batches_tracked"]
+    for key in ours.keys() & theirs.keys():
+        ours[key].copy_(theirs[key])
+        if isinstance(ours[key], nn.Parameter):
+            ours[key].requires_grad_(theirs[key].requires_grad)
 
 
 def inherited(old: nn.BatchNorm2d, name: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -63,6 +78,8 @@ def inherited(old: nn.BatchNorm2d, name: str, options: dict[str, Any]) -> dict[s
     if "momentum" not in known or name == "brn":
         return {}
     both = {"eps": old.eps, "momentum": old.momentum}
+    if name == "sn" and old.momentum is None:  # it keeps no count for a cumulative mean
+        del both["momentum"]
     return {key: value for key, value in both.items() if key in known and key not in options}
 
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import torch
 
 from normbench.norms.base import PlaneNorm, wide
-from normbench.norms.plane import Affine, Moments
+from normbench.norms.plane import Affine
 
 
 class NoNorm(PlaneNorm):
     """y = x + bias."""
 
-    def __init__(self, channels: int, *, activation: str = "none", images: int | None = None) -> None:
+    def __init__(
+        self, channels: int, *, activation: str = "none", images: int | None = None
+    ) -> None:
         super().__init__(channels, activation=activation, images=images)
         self.weight = None
 
     def known(self) -> Affine:
         bias = wide(self.bias)
         return Affine(torch.ones_like(bias), bias)
-
-    def mix(self, moments: Moments) -> Affine:
-        return self.known()

@@ -22,7 +22,7 @@ class Moments(NamedTuple):
 
     mean: Tensor
     var: Tensor
-    count: int
+    count: int  # type: ignore[assignment]  # a field, not tuple.count
 
 
 class Affine(NamedTuple):

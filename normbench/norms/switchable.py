@@ -43,6 +43,10 @@ class SwitchableNorm(BatchStatistics):
         self.eps = eps
         self.mean_weight = nn.Parameter(torch.ones(len(self.using)))
         self.var_weight = nn.Parameter(torch.ones(len(self.using)))
+        if momentum is None:
+            raise UserError(
+                "momentum=null: sn keeps no count of batches; give a number, such as 0.1"
+            )
         if "bn" in self.using:
             self.keep_running(momentum)
             self.num_batches_tracked = None

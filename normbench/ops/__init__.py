@@ -51,7 +51,10 @@ class use:  # noqa: N801  (a function that is also a context manager, as torch.s
         pass
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         use.chosen = self.before
 
@@ -69,11 +72,17 @@ def _backend(x: Tensor) -> ModuleType:
 
 
 class Planes:
-    """The planes of x [N, C, H, W], float16 to float64, any strides; x is never modified."""
+    """The planes of x [N, C, H, W], float16 to float64, any strides; x is never modified.
+
+    Once: moments, or not, and then one affine map.
+    """
 
     def __init__(self, x: Tensor) -> None:
         self.x = x
-        self.link: dict[str, Any] | None = None  # how the backward of affine reaches that of moments
+        self.mapped = False
+        self.link: dict[str, Any] | None = (
+            None  # how the backward of affine reaches that of moments
+        )
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and biased variance of each plane, [N, C], float32 at least."""
@@ -83,6 +92,8 @@ class Planes:
 
     def affine(self, scale: Tensor, shift: Tensor, floor: Floor = None) -> Tensor:
         """max(scale·x + shift, floor) in x's dtype and memory format; scale, shift [N, C] or [C]."""
+        assert not self.mapped, "the backward pass of one affine map: take Planes(x) anew"
+        self.mapped = True
         planes = self.x.shape[:2]
         y: Tensor = _Affine.apply(
             self.x, scale.expand(planes), shift.expand(planes), floor, self.link
@@ -105,6 +116,8 @@ class _Moments(Function):
         p = g_var * (2 / x[0, 0].numel())  # d var / dx = 2 (x − mean) / HW
         q = g_mean / x[0, 0].numel() - p * mean  # d mean / dx = 1 / HW
         # g came through _Affine untouched; its factor and its mask are applied here, in the same pass
+        if "map" not in ctx.link:  # the moments were used, and the planes were not
+            return _backend(x).affine(x, p, q, None), None
         scale, shift, floor = ctx.link.pop("map")
         return _backend(x).affine_of_two(x, g, scale, shift, floor, (p, q)), None
 
@@ -126,7 +139,9 @@ class _Affine(Function):
         x, scale, shift, learned = ctx.saved_tensors
         floor = ctx.floor if learned is None else learned
         g_shift, g_scale, below = _backend(x).sums(x, g, scale, shift, floor)
-        g_floor = below.sum(0).to(learned.dtype) if learned is not None and below is not None else None
+        g_floor = (
+            below.sum(0).to(learned.dtype) if learned is not None and below is not None else None
+        )
         if ctx.link is None:  # no moments were taken: x reaches y through the map alone
             gx = None
             if ctx.needs_input_grad[0]:

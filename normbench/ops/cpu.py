@@ -68,7 +68,7 @@ def sums(
     planes = x.shape[:2]
     sum_g, sum_gx, below = torch.empty(planes), torch.empty(planes), torch.empty(planes)
     _run(
-        "sums", x, step, x, _like(g, x), scale.contiguous(), shift.contiguous(), low,
+        "sums", x, step, x, scale.contiguous(), shift.contiguous(), low, _like(g, x),
         sum_g, sum_gx, below,
     )  # fmt: skip
     return sum_g, sum_gx, None if floor is None else below
@@ -88,22 +88,25 @@ def affine_of_two(
     low, step = _floor(floor)
     gx = torch.empty_like(x)
     _run(
-        "affine_of_two", x, step, x, _like(g, x), scale.contiguous(), shift.contiguous(), low,
+        "affine_of_two", x, step, x, scale.contiguous(), shift.contiguous(), low, _like(g, x),
         p.contiguous(), q.contiguous(), gx,
     )  # fmt: skip
     return gx
 
 
 @functools.cache
-def kernels() -> dict[str, tuple[int, Kernel]] | None:
+def kernels() -> list[dict[str, tuple[int, Kernel]]] | None:
     """Address and function of each kernel; None where numba is missing or cannot compile them."""
     try:
-        from normbench.ops import cpu_kernels
+        from normbench.ops import cpu_pixels, cpu_planes
 
         call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
         names = ("moments", "affine", "sums", "affine_of_two")
-        addresses = {name: getattr(cpu_kernels, name).address for name in names}
-        return {name: (address, call(address)) for name, address in addresses.items()}
+        found = [
+            {name: getattr(module, name).address for name in names}
+            for module in (cpu_planes, cpu_pixels)
+        ]
+        return [{name: (at, call(at)) for name, at in one.items()} for one in found]
     except Exception:  # whatever is wrong with it, eager computes the same
         return None
 
@@ -135,10 +138,9 @@ if hasattr(os, "register_at_fork"):
 def _run(name: str, x: Tensor, floor_step: int, *tensors: Tensor) -> None:
     found = kernels()
     assert found is not None
-    address, call = found[name]
+    address, call = found[x.is_contiguous(memory_format=torch.channels_last)][name]
     n, c, h, w = x.shape
-    last = x.is_contiguous(memory_format=torch.channels_last)
-    job = Job(0, last, n, c, h * w, floor_step, *[t.data_ptr() for t in tensors])
+    job = Job(0, n, c, h * w, floor_step, *[t.data_ptr() for t in tensors])
     threads = min(torch.get_num_threads(), x.numel() // SMALL)
     fork = _fork()
     if threads > 1 and fork is not None and not _forked:

@@ -51,15 +51,15 @@ class Experiment:
 
     def cells(self) -> list[Values]:
         """Every combination of the axes with every point, each with a value for each key."""
-        grid = [dict(zip(self.axes, row, strict=True)) for row in itertools.product(*self.axes.values())]
+        grid = [
+            dict(zip(self.axes, row, strict=True)) for row in itertools.product(*self.axes.values())
+        ]
         return [self.complete({**cell, **point}) for point in self.points or [{}] for cell in grid]
 
     def complete(self, cell: Mapping[str, Any]) -> Values:
         """`cell` with the defaults of its norm for the options that it leaves out; else None."""
         own = norm_defaults(str(cell.get("norm", "")))
-        return {
-            key: frozen(cell.get(key, own.get(key.removeprefix("norm.")))) for key in self.keys
-        }
+        return {key: frozen(cell.get(key, own.get(key.removeprefix("norm.")))) for key in self.keys}
 
 
 def frozen(value: Any) -> Any:

@@ -68,7 +68,9 @@ def plain(value: Any) -> Any:
 def runs_csv(runs: Iterable[Run]) -> str:
     """One line a run, sorted, with nothing of the machine or the time: the same study gives the
     same bytes, however often it was interrupted. Accuracies in percent."""
-    lines = sorted((line(run) for run in runs), key=lambda item: [str(value) for value in item.values()])
+    lines = sorted(
+        (line(run) for run in runs), key=lambda item: [str(value) for value in item.values()]
+    )
     text = io.StringIO()
     writer = csv.DictWriter(text, list(line_keys()), lineterminator="\n")
     writer.writeheader()
@@ -95,7 +97,10 @@ def line(run: Run) -> dict[str, str]:
         "status": record.status,
         "parameters": record.parameters,
     }
-    return {key: text(of_run.get(key, values.get(key, getattr(record, key, None)))) for key in line_keys()}
+    return {
+        key: text(of_run.get(key, values.get(key, getattr(record, key, None))))
+        for key in line_keys()
+    }
 
 
 def text(value: Any) -> str:

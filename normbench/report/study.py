@@ -95,9 +95,7 @@ def less_evaluation(key: tuple[Any, ...]) -> list[Any]:
     return [item for item in key if not item[0].startswith("evaluate.")]
 
 
-def section(
-    experiment: Experiment, context: Values, runs: list[Run], seeds: int | None
-) -> Section:
+def section(experiment: Experiment, context: Values, runs: list[Run], seeds: int | None) -> Section:
     """The cells of the experiment with the runs of one context."""
     by_key: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
     for run in runs:

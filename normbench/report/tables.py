@@ -8,7 +8,7 @@ from typing import Any
 
 from normbench.report.experiment import Experiment, Values
 from normbench.report.interval import Estimate, estimate
-from normbench.report.published import Published, accuracies, where_from
+from normbench.report.published import Published, accuracies, select, where_from
 from normbench.report.runs import text
 from normbench.report.study import Cell, Section
 
@@ -139,9 +139,13 @@ def baseline(experiment: Experiment, cells: list[Cell], cell: Cell) -> Cell | No
     no such cell, the only one in the same column."""
     wanted, column = experiment.baseline, experiment.columns
     some = [c for c in cells if all(c.values.get(k) == v for k, v in wanted.items())]
-    free = {key for key in experiment.keys if key.startswith("norm.")} if "norm" in wanted else set()
+    free = (
+        {key for key in experiment.keys if key.startswith("norm.")} if "norm" in wanted else set()
+    )
     free |= set(wanted)
-    equal = [c for c in some if all(c.values[k] == v for k, v in cell.values.items() if k not in free)]
+    equal = [
+        c for c in some if all(c.values[k] == v for k, v in cell.values.items() if k not in free)
+    ]
     if not equal and column:
         equal = [c for c in some if column in wanted or c.values[column] == cell.values[column]]
     return equal[0] if len(equal) == 1 else None
@@ -170,25 +174,25 @@ def independent(experiment: Experiment) -> Table:
     """What others measured, one line a number, with its source."""
     norms = {cell.get("norm") for cell in experiment.cells()}
     found = [
-        (wanted, values, row)
+        (dict(row.cell), row)
         for wanted in experiment.independent
-        for values, row in others(experiment, wanted)
-        if values["norm"] in norms
+        for row in select(wanted)
+        if row.top1 is not None and dict(row.cell)["norm"] in norms
     ]
     rows = [
-        [text(values["norm"]), text(values.get("batch")), row.shown, row.model, row.dataset, row.source]
-        for _, values, row in found
+        [
+            text(values["norm"]),
+            text(values.get("batch")),
+            row.shown,
+            row.model,
+            row.dataset,
+            row.source,
+        ]
+        for values, row in found
     ]
     header = ["norm", "batch", "top-1, %", "network", "dataset", "source"]
-    tidy = [tidy_published(values, row) for _, values, row in found]
+    tidy = [tidy_published(values, row) for values, row in found]
     return Table("Measured by others", header, rows, 2, tidy=tidy)
-
-
-def others(experiment: Experiment, wanted: Values) -> list[tuple[Values, Published]]:
-    """The numbers of a filter, with all that they say of themselves."""
-    from normbench.report.published import select
-
-    return [(dict(row.cell), row) for row in select(wanted) if row.top1 is not None]
 
 
 def tidy_published(values: Values, row: Published) -> dict[str, Any]:
@@ -210,4 +214,6 @@ def title(column: str | None, value: Any) -> str:
     """The head of a column: `batch 32`, or a word alone."""
     if column is None:
         return "top-1"
-    return show(column, value) if isinstance(value, str) else f"{name(column)} {show(column, value)}"
+    return (
+        show(column, value) if isinstance(value, str) else f"{name(column)} {show(column, value)}"
+    )

@@ -1,0 +1,274 @@
+"""The kernels for [N, H, W, C] in memory (channels_last): loops over the channels of pixels.
+
+An image is cut into tiles of at most LANES channels, and a tile into rows of at most LANES numbers:
+a few whole pixels, or a part of one. Each lane of a row is then always the same channel, and the
+inner loop has the length that the compiler makes vectors of, whatever C is.
+"""
+
+from __future__ import annotations
+
+from numba import types
+
+from normbench.ops.cpu_numba import (
+    BELOW,
+    CHANNELS,
+    CHUNK,
+    GX,
+    IMAGES,
+    LANES,
+    MEAN,
+    SIZE,
+    SUM_G,
+    SUM_GX,
+    VAR,
+    G,
+    P,
+    Q,
+    X,
+    Y,
+    clamped,
+    floats,
+    inline,
+    inline_sum,
+    kernel,
+    map_of,
+    merged,
+    passed,
+    row32,
+    row64,
+    taken,
+)  # fmt: skip
+
+ROWS = CHUNK // LANES
+
+
+@inline
+def next_tiles(job):
+    blocks = (job[CHANNELS] + LANES - 1) // LANES
+    return taken(job, job[IMAGES] * blocks, job[SIZE] * min(job[CHANNELS], LANES))
+
+
+@inline
+def tile(job, index):
+    """(first plane, its first number, width in channels, rows, lanes, stride of rows, rest).
+
+    rest: numbers of the pixels that do not fill another row, which lie after the rows.
+    """
+    channels, size = job[CHANNELS], job[SIZE]
+    blocks = (channels + LANES - 1) // LANES
+    image, block = index // blocks, index % blocks
+    width = min(LANES, channels - block * LANES)
+    pixels = max(1, min(LANES // channels, size))
+    rows = size // pixels
+    return (
+        image * channels + block * LANES,
+        image * channels * size + block * LANES,
+        width,
+        rows,
+        width * pixels,
+        channels * pixels,
+        (size - rows * pixels) * width,
+    )
+
+
+@inline
+def map_lanes(job, plane, width, lanes, scale, shift, low):
+    for j in range(width):
+        scale[j], shift[j], low[j] = map_of(job, plane + j)
+    for j in range(width, lanes):
+        scale[j], shift[j], low[j] = scale[j - width], shift[j - width], low[j - width]
+
+
+@inline
+def lanes_of(lane, numbers, plane, width, lanes):
+    for j in range(width):
+        lane[j] = floats(numbers, plane)[j]
+    for j in range(width, lanes):
+        lane[j] = lane[j - width]
+
+
+@inline
+def add_lanes(lanes, g, gx, below, all_g, all_gx, all_below):
+    for j in range(lanes):
+        all_g[j] += g[j]
+        all_gx[j] += gx[j]
+        all_below[j] += below[j]
+
+
+@inline
+def fold(lane, width, lanes, to, plane):
+    """Adds up the lanes of each channel."""
+    for j in range(width, lanes):
+        lane[j % width] += lane[j]
+    for j in range(width):
+        floats(to, plane)[j] = lane[j]
+
+
+# Loops over rows. x, g and what is written are addresses; the rest are rows on the stack.
+
+
+@inline_sum
+def moments_rows(x, rows, lanes, stride, middle, sum_d, sum_dd):
+    for j in range(lanes):
+        middle[j] = 0
+        sum_d[j] = 0
+        sum_dd[j] = 0
+    for r in range(rows):
+        row = floats(x, r * stride)
+        for j in range(lanes):
+            middle[j] += row[j]
+    for j in range(lanes):
+        middle[j] /= types.float32(rows)
+    for r in range(rows):
+        row = floats(x, r * stride)
+        for j in range(lanes):
+            d = row[j] - middle[j]
+            sum_d[j] += d
+            sum_dd[j] += d * d
+
+
+@inline_sum
+def sums_rows(x, g, rows, lanes, stride, scale, shift, low, sum_g, sum_gx, below):
+    for j in range(lanes):
+        sum_g[j] = 0
+        sum_gx[j] = 0
+        below[j] = 0
+    for r in range(rows):
+        row_x, row_g = floats(x, r * stride), floats(g, r * stride)
+        for j in range(lanes):
+            kept = passed(row_x[j], row_g[j], scale[j], shift[j], low[j])
+            sum_g[j] += kept
+            sum_gx[j] += kept * row_x[j]
+            below[j] += row_g[j] - kept
+
+
+@inline
+def affine_rows(y, x, rows, lanes, stride, scale, shift, low):
+    for r in range(rows):
+        row_y, row_x = floats(y, r * stride), floats(x, r * stride)
+        for j in range(lanes):
+            row_y[j] = clamped(row_x[j], scale[j], shift[j], low[j])
+
+
+@inline
+def affine_of_two_rows(gx, x, g, rows, lanes, stride, scale, shift, low, p, q):
+    for r in range(rows):
+        row_gx, row_x, row_g = floats(gx, r * stride), floats(x, r * stride), floats(g, r * stride)
+        for j in range(lanes):
+            kept = passed(row_x[j], row_g[j], scale[j], shift[j], low[j])
+            row_gx[j] = scale[j] * kept + (p[j] * row_x[j] + q[j])
+
+
+@kernel
+def moments(job):
+    middle, sum_d, sum_dd, lane_mean, lane_spread = row32(), row32(), row32(), row64(), row64()
+    start, stop = next_tiles(job)
+    while start < stop:
+        for index in range(start, stop):
+            plane, first, width, rows, lanes, stride, rest = tile(job, index)
+            x = job[X] + 4 * first
+            for j in range(lanes):
+                lane_mean[j] = 0
+                lane_spread[j] = 0
+            for r in range(0, rows, ROWS):
+                count = min(ROWS, rows - r)
+                if lanes == LANES:  # a length known to the compiler
+                    moments_rows(x + 4 * r * stride, count, LANES, stride, middle, sum_d, sum_dd)
+                else:
+                    moments_rows(x + 4 * r * stride, count, lanes, stride, middle, sum_d, sum_dd)
+                for j in range(lanes):
+                    lane_mean[j], lane_spread[j] = merged(
+                        r, lane_mean[j], lane_spread[j], count, middle[j], sum_d[j], sum_dd[j]
+                    )
+            pixels = lanes // width
+            for k in range(1, pixels):  # the lanes of a channel, which have equal counts
+                share = 1 / (k + 1)
+                for j in range(width):
+                    delta = lane_mean[k * width + j] - lane_mean[j]
+                    lane_mean[j] += delta * share
+                    lane_spread[j] += lane_spread[k * width + j] + delta * delta * share * k * rows
+            last = floats(x, rows * stride)
+            for lane in range(rest):
+                j, count = lane % width, rows * pixels + lane // width
+                lane_mean[j], lane_spread[j] = merged(
+                    count, lane_mean[j], lane_spread[j], 1, last[lane], 0.0, 0.0
+                )
+            mean, var = floats(job[MEAN], plane), floats(job[VAR], plane)
+            for j in range(width):
+                mean[j], var[j] = lane_mean[j], lane_spread[j] / job[SIZE]
+        start, stop = next_tiles(job)
+
+
+@kernel
+def affine(job):
+    scale, shift, low = row32(), row32(), row32()
+    start, stop = next_tiles(job)
+    while start < stop:
+        for index in range(start, stop):
+            plane, first, width, rows, lanes, stride, rest = tile(job, index)
+            map_lanes(job, plane, width, lanes, scale, shift, low)
+            x, y, done = job[X] + 4 * first, job[Y] + 4 * first, 4 * rows * stride
+            if lanes == LANES:
+                affine_rows(y, x, rows, LANES, stride, scale, shift, low)
+            else:
+                affine_rows(y, x, rows, lanes, stride, scale, shift, low)
+            affine_rows(y + done, x + done, 1, rest, stride, scale, shift, low)
+        start, stop = next_tiles(job)
+
+
+@kernel
+def sums(job):
+    scale, shift, low = row32(), row32(), row32()
+    sum_g, sum_gx, below = row32(), row32(), row32()
+    all_g, all_gx, all_below = row64(), row64(), row64()
+    start, stop = next_tiles(job)
+    while start < stop:
+        for index in range(start, stop):
+            plane, first, width, rows, lanes, stride, rest = tile(job, index)
+            map_lanes(job, plane, width, lanes, scale, shift, low)
+            for j in range(lanes):
+                all_g[j] = 0
+                all_gx[j] = 0
+                all_below[j] = 0
+            x, g, done = job[X] + 4 * first, job[G] + 4 * first, 4 * rows * stride
+            for r in range(0, rows, ROWS):
+                at, count = 4 * r * stride, min(ROWS, rows - r)
+                if lanes == LANES:
+                    sums_rows(
+                        x + at, g + at, count, LANES, stride, scale, shift, low, sum_g, sum_gx, below
+                    )
+                else:
+                    sums_rows(
+                        x + at, g + at, count, lanes, stride, scale, shift, low, sum_g, sum_gx, below
+                    )
+                add_lanes(lanes, sum_g, sum_gx, below, all_g, all_gx, all_below)
+            sums_rows(
+                x + done, g + done, 1, rest, stride, scale, shift, low, sum_g, sum_gx, below
+            )
+            add_lanes(rest, sum_g, sum_gx, below, all_g, all_gx, all_below)
+            fold(all_g, width, lanes, job[SUM_G], plane)
+            fold(all_gx, width, lanes, job[SUM_GX], plane)
+            fold(all_below, width, lanes, job[BELOW], plane)
+        start, stop = next_tiles(job)
+
+
+@kernel
+def affine_of_two(job):
+    scale, shift, low, p, q = row32(), row32(), row32(), row32(), row32()
+    start, stop = next_tiles(job)
+    while start < stop:
+        for index in range(start, stop):
+            plane, first, width, rows, lanes, stride, rest = tile(job, index)
+            map_lanes(job, plane, width, lanes, scale, shift, low)
+            lanes_of(p, job[P], plane, width, lanes)
+            lanes_of(q, job[Q], plane, width, lanes)
+            x, g, gx = job[X] + 4 * first, job[G] + 4 * first, job[GX] + 4 * first
+            done = 4 * rows * stride
+            if lanes == LANES:
+                affine_of_two_rows(gx, x, g, rows, LANES, stride, scale, shift, low, p, q)
+            else:
+                affine_of_two_rows(gx, x, g, rows, lanes, stride, scale, shift, low, p, q)
+            affine_of_two_rows(
+                gx + done, x + done, g + done, 1, rest, stride, scale, shift, low, p, q
+            )
+        start, stop = next_tiles(job)

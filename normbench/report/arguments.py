@@ -1,0 +1,103 @@
+"""The arguments of `normbench report`: key=value pairs and folders, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from normbench.errors import UserError, did_you_mean
+from normbench.report.experiment import Values, frozen, known_metric, names
+
+FORMATS = ("md", "csv", "tex", "html", "png", "svg")
+KEYS = ("experiment", "results", "out", "metric", "seeds", "formats", "where.KEY", "axes.KEY")
+HELP = """\
+normbench report experiment=NAME [key=value ...]   tables and figures of a study, from its records
+normbench report FOLDER...                         the same of any runs
+
+  results=results       where the runs are: below results/runs/<study>
+  out=DIR               where the report goes; results/<study>
+  metric=NAME           final, best or median (of the last five epochs); the paper's own
+  seeds=N               seeds 0 to N-1 are expected; those that were run
+  where.KEY=VALUE       only these runs, such as where.model=resnet20 or where.protocol=fixed
+  axes.KEY=[A,B]        the study was run with these values
+  formats=md,csv,tex,html,png,svg    what to write; all of them
+
+"""
+
+
+@dataclass
+class Request:
+    """What is asked for."""
+
+    experiment: str | None = None
+    folders: list[Path] = field(default_factory=list)
+    results: Path = Path("results")
+    out: Path | None = None
+    metric: str | None = None
+    seeds: int | None = None
+    formats: tuple[str, ...] = FORMATS
+    where: Values = field(default_factory=dict)
+    axes: dict[str, list[Any]] = field(default_factory=dict)
+
+
+def parse(arguments: list[str]) -> Request:
+    """The request of the arguments. UserError for an unknown key, a bad value, or none at all."""
+    request = Request()
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals:
+            request.folders.append(folder(argument))
+        elif key.startswith("where."):
+            request.where[key.removeprefix("where.")] = frozen(yaml.safe_load(value))
+        elif key.startswith("axes."):
+            values = yaml.safe_load(value)
+            request.axes[key.removeprefix("axes.")] = (
+                values if isinstance(values, list) else [values]
+            )
+        elif key in SETTERS:
+            setattr(request, key, SETTERS[key](value))
+        else:
+            hint = did_you_mean(key, KEYS) or f"; there are {', '.join(KEYS)}"
+            raise UserError(f"normbench report has no {key}={hint}")
+    if request.experiment is None and not request.folders:
+        raise UserError(
+            f"normbench report: say experiment=NAME (there are {', '.join(names())}) or folders"
+        )
+    return request
+
+
+def folder(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise UserError(
+            f"{text}: not a folder; normbench report takes experiment=NAME or folders of runs"
+        )
+    return Path(text)
+
+
+def formats(text: str) -> tuple[str, ...]:
+    chosen = tuple(text.split(",")) if text else ()
+    for word in chosen:
+        if word not in FORMATS:
+            hint = did_you_mean(word, FORMATS) or ""
+            raise UserError(f"formats={text}: {word!r} is not among {', '.join(FORMATS)}{hint}")
+    return chosen
+
+
+def count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"seeds={text}: must be a whole number, 1 or more")
+    return int(text)
+
+
+SETTERS: dict[str, Callable[[str], Any]] = {
+    "experiment": str,
+    "results": Path,
+    "out": Path,
+    "metric": known_metric,
+    "seeds": count,
+    "formats": formats,
+}

@@ -1,0 +1,138 @@
+"""How figures look, and how they are written: the same bytes for the same records."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+
+from normbench.report.document import Figure
+
+WIDTH = 7.2  # inches: the width of a text of two columns
+QUIET = "#666666"
+
+# Colours of Okabe & Ito 2008 and Tol 2021: told apart with any colour vision, and with the marker
+# in print without colour.
+NORMS: dict[str, tuple[str, str]] = {
+    "bn": ("#D55E00", "o"),
+    "gn": ("#0072B2", "s"),
+    "frn": ("#009E73", "^"),
+    "sn": ("#CC79A7", "D"),
+    "rbn": ("#E69F00", "v"),
+    "bin": ("#56B4E9", "P"),
+    "brn": ("#882255", "X"),
+    "ln": ("#999933", "<"),
+    "in": ("#332288", ">"),
+    "none": ("#000000", "*"),
+    "gfrn": ("#44AA99", "h"),
+    "lfrn": ("#117733", "p"),
+    "lrn": ("#777777", "d"),
+    "dn": ("#BBBBBB", "H"),
+}
+OTHERS = [
+    *(("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v")),
+    *(("#56B4E9", "P"), ("#882255", "X"), ("#999933", "<"), ("#332288", ">"), ("#000000", "*")),
+]
+
+RULES: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": QUIET,
+    "axes.linewidth": 0.7,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.6,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "xtick.labelcolor": "black",
+    "ytick.labelcolor": "black",
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4,
+    "legend.frameon": False,
+    "svg.hashsalt": "normbench",
+    "svg.fonttype": "path",
+    "figure.constrained_layout.use": True,
+}
+
+
+def sheet(rows: int, columns: int, height: float, **more: Any) -> tuple[Drawing, Any]:
+    """A drawing of the usual width, `height` inches high, with its grid of axes."""
+    mpl.rcParams.update(mpl.rcParamsDefault)
+    mpl.rcParams.update(RULES)
+    drawing = Drawing(figsize=(WIDTH, height))
+    return drawing, drawing.subplots(rows, columns, squeeze=False, **more)
+
+
+def look(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each line: those of its norm, if it is the norm's only line."""
+    norms = [name.split()[0] if name else "" for name in names]
+    free = itertools.cycle(OTHERS)
+    return {
+        name: NORMS[norm] if norm in NORMS and norms.count(norm) == 1 else next(free)
+        for name, norm in zip(names, norms, strict=True)
+    }
+
+
+def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
+    """Writes names beside the right ends of lines, (x, y, name, colour), moved apart where they
+    would meet. To be called when the limits are final; the axes are taken to be of one row."""
+    low, high = axes.get_ylim()
+    drawing = axes.get_figure()
+    assert drawing is not None
+    rows = axes.get_subplotspec().get_gridspec().nrows  # type: ignore[union-attr]
+    inches = 0.75 * drawing.get_size_inches()[1] / rows
+    places = spread([y for _, y, _, _ in ends], (high - low) * 0.13 / inches, low, high)
+    right = axes.get_xlim()[1]
+    for (_, _, name, colour), place in zip(ends, places, strict=True):
+        axes.annotate(
+            name,
+            (right, place),
+            xytext=(4, 0),
+            textcoords="offset points",
+            color=colour,
+            fontsize=7.5,
+            va="center",
+            annotation_clip=False,
+        )
+
+
+def spread(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """The values moved as little as needed to stand `gap` apart, inside [low, high]."""
+    order = sorted(range(len(values)), key=lambda i: values[i])
+    placed = [values[i] for i in order]
+    for _ in range(200):
+        for a in range(len(placed) - 1):
+            short = gap - (placed[a + 1] - placed[a])
+            if short > 0:
+                placed[a] -= short / 2
+                placed[a + 1] += short / 2
+        if placed and placed[0] < low:
+            placed = [value + low - placed[0] for value in placed]
+        if placed and placed[-1] > high:
+            placed = [value - placed[-1] + high for value in placed]
+    result = [0.0] * len(values)
+    for i, value in zip(order, placed, strict=True):
+        result[i] = value
+    return result
+
+
+def saved(name: str, drawing: Drawing, caption: str, formats: Iterable[str]) -> Figure:
+    """The drawing as files without date or version."""
+    svg, png = io.BytesIO(), io.BytesIO()
+    if {"svg", "html"} & set(formats):
+        about = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        drawing.savefig(svg, format="svg", metadata=about)
+    if "png" in formats:
+        drawing.savefig(png, format="png", dpi=200, metadata={"Software": None})
+    return Figure(name, caption, svg.getvalue(), png.getvalue())

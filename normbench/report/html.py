@@ -1,0 +1,62 @@
+"""report.html: one page without anything from elsewhere, figures in it, tables that sort."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from importlib.resources import files
+from string import Template
+
+from normbench.report.document import Document, Figure, Part
+from normbench.report.tables import Table
+
+
+def as_html(document: Document) -> str:
+    """The page. Figures stand behind the tables of the first section, of which they are."""
+    page = Template((files("normbench.report") / "page.html").read_text(encoding="utf-8"))
+    figures = [figure(drawn) for drawn in document.figures]
+    first, *others = [part(each) for each in document.parts]
+    notes = "".join(f"<p>{escape(note)}</p>" for note in document.experiment.notes)
+    body = "\n".join([first, *figures, *others])
+    return page.substitute(title=escape(document.experiment.title), notes=notes, body=body)
+
+
+def part(section: Part) -> str:
+    heading = f"<h2>{escape(section.heading)}</h2>\n" if section.heading else ""
+    facts = "".join(f"<p>{escape(fact)}</p>" for fact in section.facts)
+    made = "\n".join(table(each) for each in section.tables)
+    return f'{heading}<div class="facts">{facts}</div>\n{made}'
+
+
+def table(made: Table) -> str:
+    """A table whose heads sort it."""
+    heads = "".join(
+        f"<th{' class=head' if i < made.heads else ''}><button>{escape(word)}</button></th>"
+        for i, word in enumerate(made.header)
+    )
+    words = {i for i, word in enumerate(made.header) if word in ("network", "dataset", "source")}
+    rows = "\n".join(
+        "<tr>" + "".join(cell(i, text, made.heads, words) for i, text in enumerate(row)) + "</tr>"
+        for row in made.rows
+    )
+    note = f'\n<p class="note">{escape(made.note)}</p>' if made.note else ""
+    return (
+        f'<h3>{escape(made.title)}</h3>\n<div class="scroll"><table>\n<thead><tr>{heads}</tr></thead>\n'
+        f"<tbody>\n{rows}\n</tbody></table></div>{note}"
+    )
+
+
+def cell(index: int, text: str, heads: int, words: set[int]) -> str:
+    kind = "head" if index < heads else "words" if index in words else ""
+    kind = kind or ("" if text[:1].isdigit() or text[:1] in "+−" else "none")
+    return f"<td{f' class={kind}' if kind else ''}>{escape(text)}</td>"
+
+
+def figure(drawn: Figure) -> str:
+    """The SVG itself; its identifiers get the figure's name, since a page has each only once."""
+    svg = drawn.svg.decode()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{drawn.name}-", svg)
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{escape(drawn.caption)}" ', 1)
+    return f"<figure>\n{svg}<figcaption>{escape(drawn.caption)}</figcaption>\n</figure>"

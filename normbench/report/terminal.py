@@ -1,0 +1,45 @@
+"""The tables in the terminal."""
+
+from __future__ import annotations
+
+from normbench.report.document import Document
+from normbench.report.tables import Table
+
+
+def show(document: Document) -> None:
+    """Prints the report: plain text where there is no terminal."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = 200
+    console.print(document.experiment.title, style="bold")
+    for part in document.parts:
+        if part.heading:
+            console.print(f"\n{part.heading}", style="bold")
+        for fact in part.facts:
+            console.print(fact, soft_wrap=not console.is_terminal)
+        for table in part.tables:
+            console.print()
+            if table.header[-1] == "source":
+                sources = len({row[-1] for row in table.rows})
+                console.print(
+                    f"{table.title}: {len(table.rows)} numbers from {sources} sources, in table.md"
+                )
+                continue
+            console.print(table.title, style="bold")
+            console.print(rich_table(table))
+            if table.note:
+                console.print(table.note, style="dim", soft_wrap=not console.is_terminal)
+
+
+def rich_table(table: Table) -> object:
+    from rich.table import Table as RichTable
+
+    made = RichTable(box=None, pad_edge=False, header_style="bold")
+    for index, head in enumerate(table.header):
+        left = index < table.heads
+        made.add_column(head, justify="left" if left else "right", no_wrap=True)
+    for row in table.rows:
+        made.add_row(*row)
+    return made

@@ -1,0 +1,104 @@
+"""A tiny dataset, settings made by hand, and the commands run in this process."""
+
+from __future__ import annotations
+
+import copy
+import io
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from rich.console import Console
+
+from normbench import build, cli, train
+from normbench.config import Settings, parse
+from normbench.data import Dataset, Split
+from normbench.display import Display
+from normbench.record import Record
+
+IMAGES, TEST_IMAGES, SIZE, CLASSES = 64, 32, 16, 10
+
+
+@cache
+def plain(*overrides: str) -> dict[str, Any]:
+    """The configuration as it is composed from conf/, as plain data."""
+    try:
+        return cli.compose(overrides)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+@pytest.fixture(scope="session")
+def composed() -> Callable[..., dict[str, Any]]:
+    return lambda *overrides: copy.deepcopy(plain(*overrides))
+
+
+@pytest.fixture(scope="session")
+def cell() -> Callable[..., Settings]:
+    """`cell(norm="sn", epochs=3)`: checked settings of a small run; a str is a norm's name."""
+
+    def settings(**changes: Any) -> Settings:
+        data = copy.deepcopy(plain())
+        data |= {"batch": 4, "workers": 4, "epochs": 2, "device": "cpu", "warmup_epochs": 0.5}
+        if isinstance(changes.get("norm"), str):
+            changes["norm"] = {"name": changes["norm"]}
+        return parse(data | changes)
+
+    return settings
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Dataset:
+    """64 + 32 random images in place of every dataset, and an empty working folder."""
+    numbers = torch.Generator().manual_seed(0)
+
+    def split(images: int) -> Split:
+        shape = (images, 3, SIZE, SIZE)
+        pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=numbers)
+        return Split(pixels, torch.randint(0, CLASSES, (images,), generator=numbers))
+
+    half, quarter = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+    data = Dataset("tiny", CLASSES, half, quarter, split(IMAGES), split(TEST_IMAGES))
+    info = (CLASSES, IMAGES, TEST_IMAGES, SIZE)
+    monkeypatch.setattr(train, "load_dataset", lambda *_, **__: data)
+    monkeypatch.setattr(build, "dataset_info", lambda _: info)
+    monkeypatch.chdir(tmp_path)
+    return data
+
+
+@pytest.fixture
+def fit(tiny: Dataset) -> Callable[[Settings], Record]:
+    """Runs a cell on the tiny dataset without a word."""
+    return lambda settings: train.run(settings, Display(Console(file=io.StringIO())))
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def normbench(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Outcome]:
+    """`normbench("train", "norm=frn")`: the command in this process."""
+    monkeypatch.setattr(sys, "argv", ["normbench"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+
+    def command(*arguments: str) -> Outcome:
+        capsys.readouterr()
+        try:
+            code = cli.main(list(arguments))
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        finally:
+            GlobalHydra.instance().clear()
+        return Outcome(code, *capsys.readouterr())
+
+    return command
