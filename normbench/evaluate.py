@@ -39,12 +39,12 @@ def population_statistics(model: nn.Module, batches: Iterable[Tensor]) -> Iterat
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     momenta = [module.momentum for module in tracking]
     model.train()
-    with torch.no_grad():
-        for count, images in enumerate(batches, start=1):
-            for module in tracking:
-                module.momentum = 1 / count  # type: ignore[assignment]  # the cumulative mean
-            model(images)
     try:
+        with torch.no_grad():
+            for count, images in enumerate(batches, start=1):
+                for module in tracking:
+                    module.momentum = 1 / count  # type: ignore[assignment]  # cumulative mean
+                model(images)
         yield
     finally:
         for module, momentum in zip(tracking, momenta, strict=True):

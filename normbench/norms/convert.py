@@ -45,11 +45,6 @@ def convert_norms(model: nn.Module, name: str, **options: Any) -> nn.Module:
 
 def converted(old: nn.BatchNorm2d, name: str, options: dict[str, Any]) -> nn.Module:
     """The norm in place of one layer, followed by the activation that the layer carried, if any."""
-    if old.running_mean is None:
-        raise UserError(
-            "a BatchNorm2d with track_running_stats=False normalizes by the batch in evaluation too;"
-            " convert_norms has no norm that does"
-        )
     new = create_norm(name, old.num_features, **inherited(old, name, options), **options)
     new = new.to(device=device_of(old), dtype=dtype_of(old))
     take_over(new, old)
@@ -63,6 +58,11 @@ def take_over(new: nn.Module, old: nn.BatchNorm2d) -> None:
     """Weight, bias and running statistics of the old layer, and whether they are trained."""
     ours = dict(new.named_parameters()) | dict(new.named_buffers())
     theirs = dict(old.named_parameters()) | dict(old.named_buffers())
+    if "running_mean" in ours and "running_mean" not in theirs:
+        raise UserError(
+            "a BatchNorm2d with track_running_stats=False has no running statistics to give;"
+            " convert_norms can replace it only by a norm without them, such as gn or frn"
+        )
     if "running_std" in ours:  # Batch Renorm keeps a deviation, and its warm-up begins now
         ours["running_std"].copy_((theirs["running_var"] + old.eps).sqrt())
         del theirs["num_batches_tracked"]

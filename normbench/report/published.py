@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from normbench.report.experiment import Experiment, Values, frozen
+from normbench.report.experiment import Experiment, Values, frozen, norm_defaults
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,14 @@ def accuracies(experiment: Experiment, wanted: Mapping[str, Any]) -> list[tuple[
 
 def place(experiment: Experiment, row: Published) -> Values | None:
     """The values of a published row for the study's keys; where the paper does not say one, the
-    study's own if it has only one. None for a norm that the study lacks, or a key left open."""
+    study's own if it has only one. None for a norm or an option that the study lacks, or a key left
+    open."""
     cells, given = experiment.cells(), dict(row.cell)
-    if given.get("norm") not in {cell.get("norm") for cell in cells}:
+    own = norm_defaults(str(given["norm"]))
+    strange = {key for key in given if key.startswith("norm.")} - set(experiment.keys)
+    if given["norm"] not in {cell.get("norm") for cell in cells}:
+        return None
+    if any(given[key] != frozen(own.get(key[5:])) for key in strange):
         return None
     values = experiment.complete(given)
     for key in experiment.keys:

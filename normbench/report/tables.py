@@ -61,7 +61,9 @@ def grid(experiment: Experiment, entries: dict[Place, str], order: Iterable[Plac
     keys, column = row_keys(experiment), experiment.columns
     places = [*order, *entries]
     heads = dict.fromkeys(head for head, _ in places if any(head == h for h, _ in entries))
-    columns = dict.fromkeys(value for _, value in places if any(value == v for _, v in entries))
+    columns = in_order(
+        dict.fromkeys(value for _, value in places if any(value == v for _, v in entries))
+    )
     header = [name(key) for key in keys] + [title(column, value) for value in columns]
     rows = [
         [show(key, value) for key, value in zip(keys, head, strict=True)]
@@ -69,6 +71,14 @@ def grid(experiment: Experiment, entries: dict[Place, str], order: Iterable[Plac
         for head in heads
     ]
     return Table("", header, rows, len(keys))
+
+
+def in_order(columns: Iterable[Any]) -> list[Any]:
+    """Numbers by size, falling if the study has them so; words as they come."""
+    found = list(columns)
+    if not all(isinstance(value, (int, float)) for value in found):
+        return found
+    return sorted(found, reverse=len(found) > 1 and found[0] > found[1])
 
 
 def accuracy(experiment: Experiment, section: Section, metric: str) -> Table:

@@ -183,12 +183,28 @@ def test_eps_and_momentum_go_with_running_statistics(
 
 def test_a_batch_norm_without_weight_or_statistics() -> None:
     x = batch()
-    for old in (nn.BatchNorm2d(3, affine=False), nn.BatchNorm2d(3, track_running_stats=False)):
-        old = old.double()
-        new = convert_norms(copy.deepcopy(old), "bn")
-        close(new(x), old(x))
+    old = nn.BatchNorm2d(3, affine=False).double()
+    close(convert_norms(copy.deepcopy(old), "bn")(x), old(x))
+    with pytest.raises(UserError, match="track_running_stats=False has no running statistics"):
+        convert_norms(nn.BatchNorm2d(3, track_running_stats=False), "bn")
     empty = nn.BatchNorm2d(3, affine=False, track_running_stats=False)
     assert convert_norms(empty, "in").weight.dtype == torch.float32
+
+
+def test_renorm_takes_the_deviation_and_begins_its_warm_up() -> None:
+    old = nn.BatchNorm2d(3).double()
+    for _ in range(3):
+        old(batch())
+    new = convert_norms(copy.deepcopy(old), "brn").eval()
+    close(new(batch()), old.eval()(batch()))
+    assert new.num_batches_tracked == 0
+
+
+def test_frozen_weights_stay_frozen() -> None:
+    old = nn.BatchNorm2d(3)
+    old.weight.requires_grad_(False)
+    new = convert_norms(old, "gn", groups=3)
+    assert (new.weight.requires_grad, new.bias.requires_grad) == (False, True)
 
 
 def test_images_per_worker_go_to_every_layer() -> None:

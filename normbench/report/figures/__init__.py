@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from matplotlib.style import context
+
 from normbench.report.document import Document, Figure
 from normbench.report.figures import activation, batch_size, curves, epsilon, gate, ratios
-from normbench.report.figures.style import saved
+from normbench.report.figures.style import RULES, saved
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -26,8 +28,9 @@ FIGURES: dict[str, Callable[[Document], tuple[Drawing, str] | None]] = {
 def draw(document: Document, formats: Iterable[str]) -> list[Figure]:
     """The figures that the experiment names, of its first section, in the formats needed."""
     made = []
-    for name in document.experiment.figures:
-        drawn = FIGURES[name](document) if name in FIGURES else None
-        if drawn is not None:
-            made.append(saved(name, *drawn, formats=formats))
+    with context(RULES, after_reset=True):
+        for name in document.experiment.figures:
+            drawn = FIGURES[name](document) if name in FIGURES else None
+            if drawn is not None:
+                made.append(saved(name, *drawn, formats=formats))
     return made

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Drawing
 
 from normbench.report.document import Document
 from normbench.report.figures.lines import Line, layers, ours
-from normbench.report.figures.style import OTHERS, label_ends, look, sheet
+from normbench.report.figures.style import OTHERS, label_ends, look, sheet, whole_numbers
 
 
 def draw(document: Document) -> tuple[Drawing, str] | None:
@@ -71,7 +71,7 @@ def taus(
         axes.plot(range(1, len(values) + 1), values, color=colour, marker=marker)
         ends.append((len(values), values[-1], norm, colour))
     axes.set_ylim(bottom=0)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    whole_numbers(axes)
     axes.set_xlabel("activation, in the order of the network")
     axes.set_title("Learned thresholds τ, root mean square")
     label_ends(axes, [(x, y, name, colour) for x, y, name, colour in ends])

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Drawing
 
 from normbench.report.document import Document
 from normbench.report.figures.lines import Line, ours
-from normbench.report.figures.style import look, sheet
+from normbench.report.figures.style import look, sheet, whole_numbers
 from normbench.report.study import Cell
 from normbench.report.tables import title
 
@@ -64,4 +64,4 @@ def panel(axes: Axes, lines: list[Line], column: Any, colours: dict[str, tuple[s
         axes.plot(epochs, means, color=colour, label=line.name, linestyle=dash, linewidth=1.2)
         low, high = [min(errors[e]) for e in epochs], [max(errors[e]) for e in epochs]
         axes.fill_between(epochs, low, high, color=colour, alpha=0.13, linewidth=0)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    whole_numbers(axes)

@@ -5,6 +5,7 @@ y = x / √(x² + ε) is the sign of x for a small ε, and its slope ε / (x² +
 
 from __future__ import annotations
 
+import math
 import statistics
 
 from matplotlib.axes import Axes
@@ -51,12 +52,12 @@ def draw(document: Document) -> tuple[Drawing, str] | None:
 
 def normalized(x: float, epsilon: float) -> float:
     """FRN of the single element x."""
-    return x / float(x * x + epsilon) ** 0.5
+    return x / math.sqrt(x * x + epsilon)
 
 
 def slope(x: float, epsilon: float) -> float:
     """Its derivative."""
-    return epsilon / float(x * x + epsilon) ** 1.5
+    return epsilon / math.sqrt(x * x + epsilon) ** 3
 
 
 def by_layer(axes: Axes, learned: dict[str, dict[str, list[list[float]]]]) -> None:

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure as Drawing
 
 from normbench.report.document import Document
 from normbench.report.figures.lines import layers, ours
-from normbench.report.figures.style import OTHERS, sheet
+from normbench.report.figures.style import OTHERS, sheet, whole_numbers
 from normbench.report.tables import title
 
 BINS = 20
@@ -37,7 +37,7 @@ def draw(document: Document) -> tuple[Drawing, str] | None:
     right.set(
         title="Mean gate by layer", xlabel="layer, in the order of the network", ylim=(0, 1.03)
     )
-    right.xaxis.get_major_locator().set_params(integer=True)
+    whole_numbers(right)
     if len(found) > 1:
         left.legend()
     return drawing, "BIN's gates after training, all seeds: share of channels, and mean by layer."

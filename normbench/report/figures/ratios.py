@@ -9,7 +9,7 @@ from matplotlib.figure import Figure as Drawing
 
 from normbench.report.document import Document
 from normbench.report.figures.lines import layers
-from normbench.report.figures.style import sheet
+from normbench.report.figures.style import sheet, whole_numbers
 from normbench.report.published import select
 from normbench.report.study import Cell
 
@@ -117,4 +117,4 @@ def by_layer(axes: Axes, cells: list[Cell], key: str) -> None:
         )
         del index
     axes.set_ylim(0, 1)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    whole_numbers(axes)

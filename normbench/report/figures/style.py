@@ -7,9 +7,9 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import MaxNLocator
 
 from normbench.report.document import Figure
 
@@ -68,10 +68,13 @@ RULES: dict[str, Any] = {
 
 def sheet(rows: int, columns: int, height: float, **more: Any) -> tuple[Drawing, Any]:
     """A drawing of the usual width, `height` inches high, with its grid of axes."""
-    mpl.rcParams.update(mpl.rcParamsDefault)
-    mpl.rcParams.update(RULES)
     drawing = Drawing(figsize=(WIDTH, height))
     return drawing, drawing.subplots(rows, columns, squeeze=False, **more)
+
+
+def whole_numbers(axes: Axes) -> None:
+    """Ticks of the horizontal axis at whole numbers only."""
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def look(names: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -88,7 +91,7 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> Non
     """Writes names beside the right ends of lines, (x, y, name, colour), moved apart where they
     would meet. To be called when the limits are final; the axes are taken to be of one row."""
     low, high = axes.get_ylim()
-    drawing = axes.get_figure()
+    drawing = axes.get_figure(root=True)
     assert drawing is not None
     rows = axes.get_subplotspec().get_gridspec().nrows  # type: ignore[union-attr]
     inches = 0.75 * drawing.get_size_inches()[1] / rows
