@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from normbench.config import Settings
 from normbench.data import Batcher, Dataset, draw_plan, load_dataset, normalize
 from normbench.data.augment import Epoch
 from normbench.display import Follower
-from normbench.errors import FailedError
+from normbench.errors import FailedError, UserError
 from normbench.evaluate import accuracy, population_statistics
 from normbench.optimizer import learning_rate, project, set_learning_rate, sgd
 from normbench.provenance import device_name, git_commit, learned, peak_memory_mib, versions
@@ -239,12 +239,19 @@ class Run:
         return list(state["rows"])
 
 
-def alone_in(folder: Path) -> FileLock:
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
     """Makes the folder and holds it against other processes that want to train the same cell."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make {folder}: {error.strerror}; say another results=…") from None
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise FailedError(f"{folder} is being trained by another process; wait for it") from None
-    return lock
+    try:
+        yield
+    finally:
+        lock.release()

@@ -146,6 +146,6 @@ def test_a_network_can_learn(cell: Cell, fit: Fit) -> None:
     assert losses[-1] < losses[0] / 2
 
 
-def test_label_smoothing_raises_the_first_loss_of_a_sure_network(cell: Cell, fit: Fit) -> None:
-    smooth, sharp = (fit(cell(epochs=6, lr=0.2, label_smoothing=s)) for s in (0.5, 0.0))
+def test_label_smoothing_is_in_the_loss(cell: Cell, fit: Fit) -> None:
+    smooth, sharp = (fit(cell(epochs=1, label_smoothing=part)) for part in (0.5, 0.0))
     assert smooth.curves["train_loss"] != sharp.curves["train_loss"]

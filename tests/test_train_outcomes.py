@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from normbench import train
-from normbench.config import Settings, identity
+from normbench.config import Choice, Evaluate, Settings, identity
 from normbench.errors import UserError
 from normbench.record import METRICS, RECORD, SETTINGS, Record, read_record, to_plain
 
@@ -89,7 +89,8 @@ def test_settings_are_kept(cell: Cell, fit: Fit) -> None:
     fit(settings)
     kept = yaml.safe_load((settings.folder / SETTINGS).read_text(encoding="utf-8"))
     assert kept == to_plain(settings)
-    assert identity(Settings(**kept)) == identity(settings)
+    choices = {group: Choice(**kept[group]) for group in ("norm", "model", "dataset")}
+    assert Settings(**kept | choices | {"evaluate": Evaluate(**kept["evaluate"])}) == settings
 
 
 def test_divergence_is_a_result(cell: Cell, fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,8 +44,7 @@ def serves(x: Tensor) -> bool:
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     if not serves(x):
         return eager.moments(x)
-    planes = x.shape[:2]
-    mean, var = torch.empty(planes), torch.empty(planes)
+    mean, var = (x.new_empty(x.shape[:2]) for _ in range(2))
     _run("moments", x, 0, x, mean, var)
     return mean, var
 
@@ -65,8 +64,7 @@ def sums(
     if not serves(x) or not _float32(g, scale, shift):
         return eager.sums(x, g, scale, shift, floor)
     low, step = _floor(floor)
-    planes = x.shape[:2]
-    sum_g, sum_gx, below = torch.empty(planes), torch.empty(planes), torch.empty(planes)
+    sum_g, sum_gx, below = (x.new_empty(x.shape[:2]) for _ in range(3))
     _run(
         "sums", x, step, x, scale.contiguous(), shift.contiguous(), low, _like(g, x),
         sum_g, sum_gx, below,
@@ -169,4 +167,4 @@ def _floor(floor: Floor) -> tuple[Tensor, int]:
 
 @functools.cache
 def _number(value: float) -> Tensor:
-    return torch.tensor([value])
+    return torch.tensor([value], dtype=torch.float32, device="cpu")

@@ -8,6 +8,7 @@ threads, not on the other images.
 The machine code is cached on disk. numba sees that it is out of date by the file that the kernel is
 in, so after an edit of this file, change the other two as well (or delete their __pycache__).
 """
+# mypy: ignore-errors  (numba types these functions)
 
 from __future__ import annotations
 
@@ -34,7 +35,15 @@ LANES = 64  # numbers in a row of `cpu_pixels`
 inline = njit(forceinline=True, error_model="numpy", fastmath=False)
 inline_sum = njit(forceinline=True, error_model="numpy", fastmath={"reassoc", "nsz", "contract"})
 job_type = types.CPointer(types.int64)
-kernel = cfunc(types.void(job_type), cache=True, error_model="numpy", fastmath=False)
+
+
+def kernel(function):
+    """Compiles a kernel now."""
+    options = {"error_model": "numpy", "fastmath": False}
+    try:
+        return cfunc(types.void(job_type), cache=True, **options)(function)
+    except RuntimeError:  # no folder that numba could write its cache to
+        return cfunc(types.void(job_type), **options)(function)
 
 
 @intrinsic

@@ -4,6 +4,7 @@ An image is cut into tiles of at most LANES channels, and a tile into rows of at
 a few whole pixels, or a part of one. Each lane of a row is then always the same channel, and the
 inner loop has the length that the compiler makes vectors of, whatever C is.
 """
+# mypy: ignore-errors  (numba types these functions)
 
 from __future__ import annotations
 
@@ -72,7 +73,8 @@ def tile(job, index):
 
 
 @inline
-def map_lanes(job, plane, width, lanes, scale, shift, low):
+def map_lanes(job, plane, width, lanes, maps):
+    scale, shift, low = maps
     for j in range(width):
         scale[j], shift[j], low[j] = map_of(job, plane + j)
     for j in range(width, lanes):
@@ -88,11 +90,10 @@ def lanes_of(lane, numbers, plane, width, lanes):
 
 
 @inline
-def add_lanes(lanes, g, gx, below, all_g, all_gx, all_below):
-    for j in range(lanes):
-        all_g[j] += g[j]
-        all_gx[j] += gx[j]
-        all_below[j] += below[j]
+def add_lanes(lanes, part, whole):
+    for k in range(3):
+        for j in range(lanes):
+            whole[k][j] += part[k][j]
 
 
 @inline
@@ -128,7 +129,8 @@ def moments_rows(x, rows, lanes, stride, middle, sum_d, sum_dd):
 
 
 @inline_sum
-def sums_rows(x, g, rows, lanes, stride, scale, shift, low, sum_g, sum_gx, below):
+def sums_rows(x, g, rows, lanes, stride, maps, sums):
+    (scale, shift, low), (sum_g, sum_gx, below) = maps, sums
     for j in range(lanes):
         sum_g[j] = 0
         sum_gx[j] = 0
@@ -143,7 +145,8 @@ def sums_rows(x, g, rows, lanes, stride, scale, shift, low, sum_g, sum_gx, below
 
 
 @inline
-def affine_rows(y, x, rows, lanes, stride, scale, shift, low):
+def affine_rows(y, x, rows, lanes, stride, maps):
+    scale, shift, low = maps
     for r in range(rows):
         row_y, row_x = floats(y, r * stride), floats(x, r * stride)
         for j in range(lanes):
@@ -151,7 +154,8 @@ def affine_rows(y, x, rows, lanes, stride, scale, shift, low):
 
 
 @inline
-def affine_of_two_rows(gx, x, g, rows, lanes, stride, scale, shift, low, p, q):
+def affine_of_two_rows(gx, x, g, rows, lanes, stride, maps, p, q):
+    scale, shift, low = maps
     for r in range(rows):
         row_gx, row_x, row_g = floats(gx, r * stride), floats(x, r * stride), floats(g, r * stride)
         for j in range(lanes):
@@ -201,74 +205,63 @@ def moments(job):
 
 @kernel
 def affine(job):
-    scale, shift, low = row32(), row32(), row32()
+    maps = row32(), row32(), row32()
     start, stop = next_tiles(job)
     while start < stop:
         for index in range(start, stop):
             plane, first, width, rows, lanes, stride, rest = tile(job, index)
-            map_lanes(job, plane, width, lanes, scale, shift, low)
+            map_lanes(job, plane, width, lanes, maps)
             x, y, done = job[X] + 4 * first, job[Y] + 4 * first, 4 * rows * stride
             if lanes == LANES:
-                affine_rows(y, x, rows, LANES, stride, scale, shift, low)
+                affine_rows(y, x, rows, LANES, stride, maps)
             else:
-                affine_rows(y, x, rows, lanes, stride, scale, shift, low)
-            affine_rows(y + done, x + done, 1, rest, stride, scale, shift, low)
+                affine_rows(y, x, rows, lanes, stride, maps)
+            affine_rows(y + done, x + done, 1, rest, stride, maps)
         start, stop = next_tiles(job)
 
 
 @kernel
 def sums(job):
-    scale, shift, low = row32(), row32(), row32()
-    sum_g, sum_gx, below = row32(), row32(), row32()
-    all_g, all_gx, all_below = row64(), row64(), row64()
+    maps, part = (row32(), row32(), row32()), (row32(), row32(), row32())
+    whole = row64(), row64(), row64()
     start, stop = next_tiles(job)
     while start < stop:
         for index in range(start, stop):
             plane, first, width, rows, lanes, stride, rest = tile(job, index)
-            map_lanes(job, plane, width, lanes, scale, shift, low)
-            for j in range(lanes):
-                all_g[j] = 0
-                all_gx[j] = 0
-                all_below[j] = 0
+            map_lanes(job, plane, width, lanes, maps)
+            for k in range(3):
+                for j in range(lanes):
+                    whole[k][j] = 0
             x, g, done = job[X] + 4 * first, job[G] + 4 * first, 4 * rows * stride
             for r in range(0, rows, ROWS):
                 at, count = 4 * r * stride, min(ROWS, rows - r)
                 if lanes == LANES:
-                    sums_rows(
-                        x + at, g + at, count, LANES, stride, scale, shift, low, sum_g, sum_gx, below
-                    )
+                    sums_rows(x + at, g + at, count, LANES, stride, maps, part)
                 else:
-                    sums_rows(
-                        x + at, g + at, count, lanes, stride, scale, shift, low, sum_g, sum_gx, below
-                    )
-                add_lanes(lanes, sum_g, sum_gx, below, all_g, all_gx, all_below)
-            sums_rows(
-                x + done, g + done, 1, rest, stride, scale, shift, low, sum_g, sum_gx, below
-            )
-            add_lanes(rest, sum_g, sum_gx, below, all_g, all_gx, all_below)
-            fold(all_g, width, lanes, job[SUM_G], plane)
-            fold(all_gx, width, lanes, job[SUM_GX], plane)
-            fold(all_below, width, lanes, job[BELOW], plane)
+                    sums_rows(x + at, g + at, count, lanes, stride, maps, part)
+                add_lanes(lanes, part, whole)
+            sums_rows(x + done, g + done, 1, rest, stride, maps, part)
+            add_lanes(rest, part, whole)
+            for k in range(3):
+                fold(whole[k], width, lanes, job[SUM_G + k], plane)
         start, stop = next_tiles(job)
 
 
 @kernel
 def affine_of_two(job):
-    scale, shift, low, p, q = row32(), row32(), row32(), row32(), row32()
+    maps, p, q = (row32(), row32(), row32()), row32(), row32()
     start, stop = next_tiles(job)
     while start < stop:
         for index in range(start, stop):
             plane, first, width, rows, lanes, stride, rest = tile(job, index)
-            map_lanes(job, plane, width, lanes, scale, shift, low)
+            map_lanes(job, plane, width, lanes, maps)
             lanes_of(p, job[P], plane, width, lanes)
             lanes_of(q, job[Q], plane, width, lanes)
             x, g, gx = job[X] + 4 * first, job[G] + 4 * first, job[GX] + 4 * first
             done = 4 * rows * stride
             if lanes == LANES:
-                affine_of_two_rows(gx, x, g, rows, LANES, stride, scale, shift, low, p, q)
+                affine_of_two_rows(gx, x, g, rows, LANES, stride, maps, p, q)
             else:
-                affine_of_two_rows(gx, x, g, rows, lanes, stride, scale, shift, low, p, q)
-            affine_of_two_rows(
-                gx + done, x + done, g + done, 1, rest, stride, scale, shift, low, p, q
-            )
+                affine_of_two_rows(gx, x, g, rows, lanes, stride, maps, p, q)
+            affine_of_two_rows(gx + done, x + done, g + done, 1, rest, stride, maps, p, q)
         start, stop = next_tiles(job)

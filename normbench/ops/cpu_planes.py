@@ -1,4 +1,5 @@
 """The kernels for [N, C, H, W] in memory: loops over the pixels of one plane after another."""
+# mypy: ignore-errors  (numba types these functions)
 
 from __future__ import annotations
 

@@ -37,13 +37,13 @@ def run(arguments: list[str]) -> int:
     experiment, runs = gather(request)
     out = request.out or request.results / experiment.study
     document = compose(experiment, runs, request)
-    show(document)
     try:
         out.mkdir(parents=True, exist_ok=True)
         write(document, runs, out, request.formats)
     except OSError as error:
         raise FailedError(f"out={out}: {error.strerror}; choose another with out=DIR") from None
-    print(f"written to {out}")
+    show(document)
+    print(f"\nwritten to {out}")
     return 0
 
 

@@ -10,7 +10,6 @@ from normbench.report.runs import text
 from normbench.report.study import Section
 
 LISTED = 20  # missing or failed runs named one by one
-SAID = {"protocol", "workers", "sgd_batch", "batch", "model", "dataset", "epochs", "lr", "lr_batch"}
 
 
 def facts(experiment: Experiment, section: Section, metric: str) -> list[str]:
@@ -44,7 +43,8 @@ def recipe(section: Section) -> str:
     if "lr" in c:
         parts.append(f"learning rate {text(c['lr'])} for {c['lr_batch']} images")
     parts.append(f"{c['batch']} images per worker") if "batch" in c else None
-    return f"{', '.join(parts)}; {seeds(section.seeds)}."
+    line = f"{', '.join(parts)}; {seeds(section.seeds)}."
+    return line[0].upper() + line[1:]
 
 
 def seeds(numbers: list[int]) -> str:
@@ -89,7 +89,7 @@ def absent(experiment: Experiment, section: Section) -> list[str]:
             f" ({run.record.status}: {run.record.error or 'no message'})"
             for run in failed
         ]
-        lines.append(f"Failed: {len(failed)} runs: {some(named)}.")
+        lines.append(f"Failed: {len(failed)} run{'s' if len(failed) > 1 else ''}: {some(named)}.")
     if section.foreign:
         folders = [run.folder.name for run in section.foreign]
         lines.append(f"Left out, of no cell of the experiment: {some(folders)}.")

@@ -17,6 +17,7 @@ from normbench import ops
 from normbench.errors import UserError
 from normbench.ops import Planes, cpu, eager
 
+pytest.importorskip("numba")
 FIRST, LAST = torch.contiguous_format, torch.channels_last
 SHAPES = [
     (2, 16, 1, 1), (1, 1, 1, 1), (1, 3, 2, 2), (3, 17, 5, 7), (1, 64, 8, 8), (2, 65, 4, 3), (1, 130, 3, 3),
@@ -32,7 +33,9 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-def draw(shape: tuple[int, ...], form: torch.memory_format = FIRST, seed: int = 0, offset: float = 0):
+def draw(
+    shape: tuple[int, ...], form: torch.memory_format = FIRST, seed: int = 0, offset: float = 0
+):
     """x, g in a memory format and scale, shift, p, q [N, C], floor [C]."""
     made = torch.Generator().manual_seed(seed)
     x, g = (torch.randn(shape, generator=made).to(memory_format=form) for _ in range(2))
@@ -54,7 +57,7 @@ def all_four(module, x, g, scale, shift, p, q, floor):
 
 
 def agree(x, g, scale, shift, p, q, floor):
-    """Every result within rounding of float64, in the dtype and the strides that eager gives."""
+    """Every result within rounding of float64, in float32 and with the strides of x."""
     arguments = x, g, scale, shift, p, q, floor
     scale_of_sums = 1 + x[0, 0].numel() * 1e-2
     ours = list(all_four(cpu, *arguments))
@@ -187,7 +190,9 @@ def test_the_same_bits_twice_on_any_number_of_threads_and_in_any_batch(shape, fo
         for a, b in zip(once, all_four(cpu, *arguments), strict=True):
             assert torch.equal(a, b)
     *mapped, floor = arguments
-    alone = all_four(cpu, *(t[:1].clone(memory_format=torch.preserve_format) for t in mapped), floor)
+    alone = all_four(
+        cpu, *(t[:1].clone(memory_format=torch.preserve_format) for t in mapped), floor
+    )
     for a, b in zip(once, alone, strict=True):
         assert torch.equal(a[:1], b)
 
@@ -207,6 +212,16 @@ def test_x_and_g_are_not_modified():
     before = [t.clone() for t in arguments]
     list(all_four(cpu, *arguments))
     assert all(torch.equal(a, b) for a, b in zip(arguments, before, strict=True))
+
+
+def test_the_defaults_of_torch_for_new_tensors_do_not_matter():
+    arguments = draw((2, 20, 8, 8))
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            agree(*arguments)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_numbers_per_channel_without_memory_of_their_own():
@@ -332,7 +347,9 @@ def test_use_holds_until_the_end_of_with_or_for_good():
 
 
 def test_an_unknown_backend_is_one_line_for_the_user():
-    with pytest.raises(UserError, match="'eagre' .* auto, eager, cpu, did you mean 'eager'") as caught:
+    with pytest.raises(
+        UserError, match=r"'eagre' .* auto, eager, cpu, did you mean 'eager'"
+    ) as caught:
         ops.use("eagre")
     assert "\n" not in str(caught.value)
     last = python("import normbench.ops", NORMBENCH_OPS="gpu").strip().splitlines()[-1]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Drawing
 
 from normbench.report.document import Document
 from normbench.report.figures.lines import Line, layers, ours
-from normbench.report.figures.style import OTHERS, label_ends, look, sheet, whole_numbers
+from normbench.report.figures.style import OTHERS, Look, label_ends, look, sheet, whole_numbers
 
 
 def draw(document: Document) -> tuple[Drawing, str] | None:
@@ -61,12 +61,12 @@ def errors(axes: Axes, lines: list[Line]) -> None:
 def taus(
     axes: Axes,
     thresholds: dict[str, dict[str, list[list[float]]]],
-    colours: dict[str, tuple[str, str]],
+    colours: dict[str, Look],
 ) -> None:
     """One line a norm over the layers."""
     ends = []
     for norm, by_layer in thresholds.items():
-        colour, marker = colours[norm]
+        colour, marker = colours[norm].colour, colours[norm].marker
         values = [rms([t for run in runs for t in run]) for runs in by_layer.values()]
         axes.plot(range(1, len(values) + 1), values, color=colour, marker=marker)
         ends.append((len(values), values[-1], norm, colour))
@@ -74,7 +74,7 @@ def taus(
     whole_numbers(axes)
     axes.set_xlabel("activation, in the order of the network")
     axes.set_title("Learned thresholds τ, root mean square")
-    label_ends(axes, [(x, y, name, colour) for x, y, name, colour in ends])
+    label_ends(axes, ends)
 
 
 def rms(values: list[float]) -> float:

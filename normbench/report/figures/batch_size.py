@@ -13,7 +13,7 @@ from matplotlib.figure import Figure as Drawing
 
 from normbench.report.document import Document
 from normbench.report.figures.lines import Line, ours, theirs
-from normbench.report.figures.style import label_ends, look, sheet
+from normbench.report.figures.style import Look, label_ends, look, sheet
 from normbench.report.tables import name
 
 
@@ -61,7 +61,7 @@ def caption(document: Document, lines: list[Line], published: bool) -> str:
     return words
 
 
-def panel(axes: Axes, lines: list[Line], colours: dict[str, tuple[str, str]]) -> None:
+def panel(axes: Axes, lines: list[Line], colours: dict[str, Look]) -> None:
     """One set of lines over a log2 axis, large batches left as in the GN paper."""
     xs = sorted({x for line in lines for x in line.errors})
     axes.set_xscale("log", base=2)
@@ -69,39 +69,34 @@ def panel(axes: Axes, lines: list[Line], colours: dict[str, tuple[str, str]]) ->
     axes.set_xticks([], minor=True)
     axes.set_xlim(xs[-1] * 1.12, xs[0] / 1.12)
     for line in lines:
-        draw_line(axes, line, *colours[line.name])
+        draw_line(axes, line, colours[line.name])
     top = limit([e.mean for line in lines for e in line.errors.values()])
     if top is not None:
         axes.set_ylim(axes.get_ylim()[0], top)
         beyond(axes, lines, top, colours)
-    low, high = axes.get_ylim()
-    ends: list[tuple[float, float, str, str]] = []
-    for line in lines:
-        if line.errors:
-            x = min(line.errors)
-            y = min(max(line.errors[x].mean, low), high)
-            ends.append((x, y, line.name, colours[line.name][0]))
+    ends = [end(line, top, colours[line.name].colour) for line in lines if line.errors]
     label_ends(axes, ends)
 
 
-def draw_line(axes: Axes, line: Line, colour: str, marker: str) -> None:
+def end(line: Line, top: float | None, colour: str) -> tuple[float, float, str, str]:
+    """Where a line ends, and what is written there: its name, and its value if it leaves the axes."""
+    x = min(line.errors)
+    y = line.errors[x].mean
+    return x, y, line.name + (f" ↑ {y:.0f}" if top is not None and y > top else ""), colour
+
+
+def draw_line(axes: Axes, line: Line, look: Look) -> None:
+    """Means and intervals; a line that was run once has no points of its own."""
     xs = sorted(line.errors)
     means = [line.errors[x].mean for x in xs]
-    dash: Any = (0, (4, 1.5)) if line.shared else "-"
-    axes.plot(
-        xs,
-        means,
-        color=colour,
-        marker=marker,
-        linestyle=dash,
-        markeredgecolor="white",
-        markeredgewidth=0.5,
-    )
+    dash: Any = (0, (5, 2)) if line.shared else look.dash
+    points: Any = {} if line.shared else {"marker": look.marker, "mec": "white", "mew": 0.5}
+    axes.plot(xs, means, color=look.colour, linestyle=dash, **points)
     if all(line.errors[x].half is not None for x in xs):
         halves = [line.errors[x].half or 0 for x in xs]
         low = [m - h for m, h in zip(means, halves, strict=True)]
         high = [m + h for m, h in zip(means, halves, strict=True)]
-        axes.fill_between(xs, low, high, color=colour, alpha=0.13, linewidth=0)
+        axes.fill_between(xs, low, high, color=look.colour, alpha=0.13, linewidth=0)
 
 
 def limit(values: list[float]) -> float | None:
@@ -110,11 +105,11 @@ def limit(values: list[float]) -> float | None:
     return 1.9 * usual if values and max(values) > 2.6 * usual else None
 
 
-def beyond(axes: Axes, lines: list[Line], top: float, colours: dict[str, tuple[str, str]]) -> None:
-    """Says the values above the end of the axis."""
+def beyond(axes: Axes, lines: list[Line], top: float, colours: dict[str, Look]) -> None:
+    """Says the values above the end of the axis, but for those at the end of a line."""
     for line in lines:
         for x, error in line.errors.items():
-            if error.mean > top:
+            if error.mean > top and x != min(line.errors):
                 axes.annotate(
                     f"↑ {error.mean:.0f}",
                     (x, top),
@@ -123,5 +118,5 @@ def beyond(axes: Axes, lines: list[Line], top: float, colours: dict[str, tuple[s
                     ha="right",
                     va="top",
                     fontsize=7,
-                    color=colours[line.name][0],
+                    color=colours[line.name].colour,
                 )

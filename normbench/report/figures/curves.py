@@ -10,11 +10,11 @@ from matplotlib.figure import Figure as Drawing
 
 from normbench.report.document import Document
 from normbench.report.figures.lines import Line, ours
-from normbench.report.figures.style import look, sheet, whole_numbers
+from normbench.report.figures.style import Look, look, sheet, whole_numbers
 from normbench.report.study import Cell
 from normbench.report.tables import title
 
-PANELS = 3  # beside each other
+PANELS = 4  # beside each other, else 3
 
 
 def draw(document: Document) -> tuple[Drawing, str] | None:
@@ -23,7 +23,7 @@ def draw(document: Document) -> tuple[Drawing, str] | None:
     columns = list(dict.fromkeys(column for line in lines for column in line.cells))
     if not any(curve(cell) for line in lines for cell in line.cells.values()):
         return None
-    wide = min(PANELS, len(columns))
+    wide = len(columns) if len(columns) <= PANELS else PANELS - 1
     high = math.ceil(len(columns) / wide)
     drawing, grid = sheet(high, wide, 0.5 + 2.1 * high, sharex=True, sharey=True)
     colours = look([line.name for line in lines])
@@ -55,12 +55,12 @@ def curve(cell: Cell) -> dict[int, list[float]]:
     return by_epoch
 
 
-def panel(axes: Axes, lines: list[Line], column: Any, colours: dict[str, tuple[str, str]]) -> None:
+def panel(axes: Axes, lines: list[Line], column: Any, colours: dict[str, Look]) -> None:
     for line in lines:
         errors = curve(line.cells[column]) if column in line.cells else {}
-        epochs, colour = sorted(errors), colours[line.name][0]
+        epochs, colour = sorted(errors), colours[line.name].colour
         means = [sum(errors[e]) / len(errors[e]) for e in epochs]
-        dash: Any = (0, (4, 1.5)) if line.shared else "-"
+        dash: Any = (0, (5, 2)) if line.shared else colours[line.name].dash
         axes.plot(epochs, means, color=colour, label=line.name, linestyle=dash, linewidth=1.2)
         low, high = [min(errors[e]) for e in epochs], [max(errors[e]) for e in epochs]
         axes.fill_between(epochs, low, high, color=colour, alpha=0.13, linewidth=0)

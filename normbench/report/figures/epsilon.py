@@ -10,12 +10,13 @@ import statistics
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import NullFormatter
 
 from normbench.report.document import Document
 from normbench.report.figures.lines import layers, ours
-from normbench.report.figures.style import OTHERS, sheet
+from normbench.report.figures.style import OTHERS, sheet, whole_numbers
 
-EPSILONS = (1e-6, 1e-4, 1e-2, 1.0)
+EPSILONS = {"ε = 10⁻⁶": 1e-6, "ε = 10⁻⁴": 1e-4, "ε = 10⁻²": 1e-2, "ε = 1": 1.0}
 COLOURS = ("#08306B", "#2171B5", "#6BAED6", "#E69F00")
 
 
@@ -29,8 +30,7 @@ def draw(document: Document) -> tuple[Drawing, str] | None:
     }
     drawing, grid = sheet(1, 3 if learned else 2, 2.7)
     xs = [i / 400 for i in range(-400, 401)]
-    for epsilon, colour in zip(EPSILONS, COLOURS, strict=True):
-        word = f"ε = {epsilon:g}"
+    for (word, epsilon), colour in zip(EPSILONS.items(), COLOURS, strict=True):
         grid[0][0].plot(xs, [normalized(x, epsilon) for x in xs], color=colour, label=word)
         grid[0][1].plot(xs, [slope(x, epsilon) for x in xs], color=colour, label=word)
     grid[0][0].set_title("FRN of one element")
@@ -40,7 +40,7 @@ def draw(document: Document) -> tuple[Drawing, str] | None:
     grid[0][1].set_yscale("log")
     for axes in grid[0][:2]:
         axes.set_xlabel("x")
-    grid[0][0].legend(loc="lower right", handlelength=1.2)
+    grid[0][0].legend(loc="upper left", handlelength=1, borderaxespad=0)
     if learned:
         by_layer(grid[0][2], learned)
     return drawing, (
@@ -75,5 +75,7 @@ def by_layer(axes: Axes, learned: dict[str, dict[str, list[list[float]]]]) -> No
         )
         axes.plot(xs, [statistics.median(v) for v in values], color=colour, marker=marker)
     axes.set_yscale("log")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    whole_numbers(axes)
     axes.set_title("Learned ε")
-    axes.set_xlabel("layer, in the order of the network")
+    axes.set_xlabel("layer, in network order")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from normbench.report.document import Document
+from normbench.report.experiment import frozen, norm_defaults
 from normbench.report.interval import Estimate, estimate
 from normbench.report.published import accuracies
 from normbench.report.study import Cell
@@ -58,12 +59,18 @@ def theirs(document: Document) -> tuple[str, list[Line]]:
 
 
 def row_name(keys: Sequence[str], head: Sequence[Any]) -> str:
-    """`bn`, or `rbn scaling=true` where the row needs more words."""
+    """`bn`, `bn, 1 worker`, or `rbn, scaling=false`; a norm's defaults go without saying."""
+    given = dict(zip(keys, head, strict=True))
+    own = norm_defaults(str(given.get("norm", "")))
     words = []
-    for key, value in zip(keys, head, strict=True):
-        if value is not None:
+    for key, value in given.items():
+        if value is None or (key[:5] == "norm." and value == frozen(own.get(key[5:]))):
+            continue
+        if key == "workers":
+            words.append(f"{value} worker{'s' if value != 1 else ''}")
+        else:
             words.append(show(key, value) if key == "norm" else f"{name(key)}={show(key, value)}")
-    return " ".join(words)
+    return ", ".join(words)
 
 
 def layers(cell: Cell, key: str) -> dict[str, list[list[float]]]:

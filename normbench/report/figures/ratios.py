@@ -101,8 +101,8 @@ def stacked(axes: Axes, bars: list[Bar]) -> None:
 def by_layer(axes: Axes, cells: list[Cell], key: str) -> None:
     """BN's share in each layer, one line for each (workers, batch)."""
     mixed = [cell for cell in cells if "bn" in using(cell)]
-    mixed.sort(key=lambda cell: (shape(cell)[0], shape(cell)[1]))
-    for index, cell in enumerate(mixed):
+    mixed.sort(key=lambda cell: (-shape(cell)[0], -shape(cell)[1]))
+    for cell in mixed:
         at = using(cell).index("bn")
         found = layers(cell, key).values()
         shares = [sum(run[at] for run in runs) / len(runs) for runs in found]
@@ -115,6 +115,5 @@ def by_layer(axes: Axes, cells: list[Cell], key: str) -> None:
             linestyle=":" if few else "-",
             label=f"{workers}×{batch}",
         )
-        del index
     axes.set_ylim(0, 1)
     whole_numbers(axes)

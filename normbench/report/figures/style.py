@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -39,6 +40,8 @@ OTHERS = [
     *(("#56B4E9", "P"), ("#882255", "X"), ("#999933", "<"), ("#332288", ">"), ("#000000", "*")),
 ]
 
+DASHES: tuple[Any, ...] = ("-", (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
+
 RULES: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
@@ -66,9 +69,18 @@ RULES: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class Look:
+    """Colour, marker and line style of a line."""
+
+    colour: str
+    marker: str
+    dash: Any = "-"
+
+
 def sheet(rows: int, columns: int, height: float, **more: Any) -> tuple[Drawing, Any]:
-    """A drawing of the usual width, `height` inches high, with its grid of axes."""
-    drawing = Drawing(figsize=(WIDTH, height))
+    """A drawing of the usual width (less for one panel), `height` inches high, with its axes."""
+    drawing = Drawing(figsize=(WIDTH * (0.65 if rows * columns == 1 else 1), height))
     return drawing, drawing.subplots(rows, columns, squeeze=False, **more)
 
 
@@ -77,14 +89,19 @@ def whole_numbers(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def look(names: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each line: those of its norm, if it is the norm's only line."""
-    norms = [name.split()[0] if name else "" for name in names]
+def look(names: Sequence[str]) -> dict[str, Look]:
+    """How each line is drawn: in its norm's colour, a norm's further lines dotted; where a norm has
+    more lines than there are styles, all have colours of their own."""
+    norms = [name.split()[0].rstrip(",") if name else "" for name in names]
+    crowded = max((norms.count(norm) for norm in norms), default=0) > len(DASHES)
     free = itertools.cycle(OTHERS)
-    return {
-        name: NORMS[norm] if norm in NORMS and norms.count(norm) == 1 else next(free)
-        for name, norm in zip(names, norms, strict=True)
-    }
+    found: dict[str, Look] = {}
+    for name, norm in zip(names, norms, strict=True):
+        plain = crowded or norm not in NORMS
+        colour, marker = next(free) if plain else NORMS[norm]
+        before = sum(colour == other.colour for other in found.values())
+        found[name] = Look(colour, marker, DASHES[before % len(DASHES)])
+    return found
 
 
 def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
@@ -95,7 +112,7 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> Non
     assert drawing is not None
     rows = axes.get_subplotspec().get_gridspec().nrows  # type: ignore[union-attr]
     inches = 0.75 * drawing.get_size_inches()[1] / rows
-    places = spread([y for _, y, _, _ in ends], (high - low) * 0.13 / inches, low, high)
+    places = spread([y for _, y, _, _ in ends], (high - low) * 0.12 / inches, low, high)
     right = axes.get_xlim()[1]
     for (_, _, name, colour), place in zip(ends, places, strict=True):
         axes.annotate(
@@ -113,17 +130,13 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> Non
 def spread(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """The values moved as little as needed to stand `gap` apart, inside [low, high]."""
     order = sorted(range(len(values)), key=lambda i: values[i])
-    placed = [values[i] for i in order]
-    for _ in range(200):
+    placed = [min(max(values[i], low), high) for i in order]
+    for _ in range(300):
         for a in range(len(placed) - 1):
             short = gap - (placed[a + 1] - placed[a])
             if short > 0:
-                placed[a] -= short / 2
-                placed[a + 1] += short / 2
-        if placed and placed[0] < low:
-            placed = [value + low - placed[0] for value in placed]
-        if placed and placed[-1] > high:
-            placed = [value - placed[-1] + high for value in placed]
+                placed[a] = max(placed[a] - short / 2, low)
+                placed[a + 1] = min(placed[a + 1] + short / 2, high)
     result = [0.0] * len(values)
     for i, value in zip(order, placed, strict=True):
         result[i] = value
