@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,9 @@ def load(folder: Path, device: torch.device) -> dict[str, Any] | None:
             state: dict[str, Any] = torch.load(
                 folder / name, map_location=device, weights_only=True
             )
-        except (FileNotFoundError, EOFError, RuntimeError, pickle.UnpicklingError, OSError):
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # a damaged file makes the reader raise nearly anything
             continue
         return state
     return None

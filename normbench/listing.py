@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from importlib.resources import files
 
+from normbench.errors import UserError, did_you_mean
+
 GROUPS = {"norms": "norm", "models": "model", "datasets": "dataset"}
 
 
@@ -17,7 +19,8 @@ def main(arguments: list[str]) -> int:
     groups = parser.parse_args(arguments).groups or list(GROUPS)
     for group in groups:
         if group not in GROUPS:
-            parser.error(f"there is no group {group!r}; there are {', '.join(GROUPS)}")
+            hint = did_you_mean(group, GROUPS)
+            raise UserError(f"there is no group {group!r}{hint} (there are {', '.join(GROUPS)})")
     for group in groups:
         show(group)
     return 0

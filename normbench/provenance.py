@@ -54,12 +54,16 @@ def device_name(device: torch.device) -> str:
 
 def git_commit() -> str | None:
     """The commit of the checkout that runs, with + where files differ from it; None elsewhere."""
-    here = Path(__file__).parent
+    here = Path(__file__)
+    git = ["git", "-C", str(here.parent)]
+    ours = ["ls-files", "--error-unmatch", here.name]  # not a repository that .venv lies in
+    describe = ["describe", "--always", "--dirty=+", "--exclude=*"]
     try:
-        describe = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--exclude=*"]
-        return subprocess.run(
-            describe, capture_output=True, text=True, timeout=10, check=True
-        ).stdout.strip()
+        for command in (ours, describe):
+            said = subprocess.run(
+                git + command, capture_output=True, text=True, timeout=10, check=True
+            ).stdout
+        return said.strip()
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -83,7 +83,9 @@ def test_fp16_needs_cuda(cell: Cell) -> None:
     assert device_of(cell(precision="bf16", device="cpu")) == CPU
 
 
-def test_check_draws_nothing_and_builds_nothing(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_draws_nothing_and_builds_nothing(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Shapes alone: torch's stream stays where it was, and no real memory is touched."""
     before = torch.get_rng_state()
     wide = {"name": "wrn", "depth": 28, "width": 10}
@@ -122,7 +124,9 @@ def test_weights_are_a_matter_of_the_seed_alone(cell: Cell) -> None:
     assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-@pytest.mark.parametrize(("last", "fits"), [(True, torch.channels_last), (False, torch.contiguous_format)])
+@pytest.mark.parametrize(
+    ("last", "fits"), [(True, torch.channels_last), (False, torch.contiguous_format)]
+)
 def test_memory_format(cell: Cell, last: bool, fits: torch.memory_format) -> None:
     net = seeded_network(cell(channels_last=last), CPU)
     wide = [p for p in net.parameters() if p.dim() == 4 and p.shape[2] > 1]

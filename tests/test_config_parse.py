@@ -147,7 +147,7 @@ def test_workers_fixed(cell: Cell, batch: int) -> None:
 
 
 def test_fixed_refuses_what_does_not_divide(cell: Cell) -> None:
-    with pytest.raises(UserError, match="choose batch among 1, 2, 3, 4, 6, 12$"):
+    with pytest.raises(UserError, match=r"choose batch among 1, 2, 3, 4, 6, 12$"):
         cell(protocol="fixed", batch=5, workers=None, sgd_batch=12)
     with pytest.raises(UserError, match="workers=3 contradicts"):
         cell(protocol="fixed", batch=4, workers=3, sgd_batch=32)

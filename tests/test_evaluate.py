@@ -66,7 +66,9 @@ def workers(images: Tensor) -> Tensor:
     return own.transpose(1, 2).flatten(2)
 
 
-def mean_over_batches(statistic: Callable[[Tensor], Tensor], centre: Tensor | None = None) -> Tensor:
+def mean_over_batches(
+    statistic: Callable[[Tensor], Tensor], centre: Tensor | None = None
+) -> Tensor:
     """The mean of a statistic [workers, channels] over workers and batches."""
     found = []
     for images in batches():
@@ -145,7 +147,7 @@ def test_everything_is_put_back_after_a_failure(name: str, where: str) -> None:
     norm = make(name)
     before, momentum = copy.deepcopy(norm.state_dict()), norm.momentum
     some: list[Any] = [*batches(2), "not an image"] if where == "in the batches" else batches(2)
-    with pytest.raises((AttributeError, TypeError, ZeroDivisionError)):  # noqa: SIM117, PT012
+    with pytest.raises((AttributeError, TypeError, ZeroDivisionError)):  # noqa: SIM117
         with population_statistics(norm, some):
             raise ZeroDivisionError
     assert all(torch.equal(norm.state_dict()[key], value) for key, value in before.items())

@@ -70,7 +70,9 @@ def test_sgd_has_what_the_settings_say(cell: Cell) -> None:
     settings = cell(norm="bin", momentum=0.7, nesterov=True, weight_decay=0.3)
     optimizer = sgd(seeded_network(settings, CPU), settings)
     set_learning_rate(optimizer, 0.5)
-    seen = {(g["lr"], g["weight_decay"], g["momentum"], g["nesterov"]) for g in optimizer.param_groups}
+    seen = {
+        (g["lr"], g["weight_decay"], g["momentum"], g["nesterov"]) for g in optimizer.param_groups
+    }
     assert seen == {(0.5, 0.3, 0.7, True), (5.0, 0.0, 0.7, True)}
 
 
@@ -95,9 +97,7 @@ def test_cosine(cell: Cell) -> None:
 
 
 def test_step(cell: Cell) -> None:
-    settings = cell(
-        epochs=8, warmup_epochs=0.0, schedule="step", milestones=[0.25, 0.5], decay=0.1
-    )
+    settings = cell(epochs=8, warmup_epochs=0.0, schedule="step", milestones=[0.25, 0.5], decay=0.1)
     peak = settings.peak_lr
     for epoch, rate in ((0.1, 1), (1.99, 1), (2.0, 0.1), (3.99, 0.1), (4.0, 0.01), (8.0, 0.01)):
         assert learning_rate(settings, epoch) == pytest.approx(peak * rate)
@@ -133,7 +133,7 @@ def test_gates_stay_in_their_interval(
     def watched(model: nn.Module) -> None:
         outside.append(max(max(p.max().item() - 1, -p.min().item()) for p in gates))
         project(model)
-        assert all(0 <= p.min() and p.max() <= 1 for p in gates)
+        assert all(p.min() >= 0 and p.max() <= 1 for p in gates)
 
     monkeypatch.setattr(train, "project", watched)
     list(epochs(run, 0, lambda *_: None))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normbench.config import Settings
@@ -40,6 +41,7 @@ def row(epoch: int, top1: float | None = 50.0) -> Row:
     }
 
 
+@settings(deadline=None)
 @given(top1=st.lists(st.floats(0, 100), min_size=1, max_size=12))
 def test_final_best_and_median(cell: Cell, top1: list[float]) -> None:
     rows = [row(epoch, value) for epoch, value in enumerate(top1, start=1)]
@@ -88,7 +90,9 @@ def test_records_are_found_in_the_order_of_their_paths(cell: Cell, tmp_path: Pat
         (tmp_path / name).mkdir(parents=True)
         write_record(tmp_path / name, record_of(cell(seed=int(name[-1])), "ok", [row(1)]))
     (tmp_path / "a" / "record.json").write_text("no record")
-    found = [(str(path.relative_to(tmp_path)), r.settings["seed"]) for path, r in find_records(tmp_path)]
+    found = [
+        (str(path.relative_to(tmp_path)), r.settings["seed"]) for path, r in find_records(tmp_path)
+    ]
     assert found == [("a/9", 9), ("b/1", 1), ("b/2", 2)]
 
 
@@ -128,9 +132,7 @@ def test_labels_of_any_alphabet(cell: Cell, tmp_path: Path) -> None:
     assert "ε-norm" in (tmp_path / "settings.yaml").read_text(encoding="utf-8")
 
 
-def test_reading_needs_no_torch(tmp_path: Path) -> None:
-    import subprocess
-
+def test_reading_needs_no_torch() -> None:
     words = "import sys, normbench.record; print('torch' in sys.modules, 'hydra' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

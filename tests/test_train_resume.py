@@ -93,9 +93,7 @@ def test_killed_and_resumed_is_never_killed(
         assert same(state(cut)[part], state(whole)[part]), part
 
 
-def test_resuming_without_the_momentum_would_be_seen(
-    cell: Cell, fit: Fit, killed: Killed
-) -> None:
+def test_resuming_without_the_momentum_would_be_seen(cell: Cell, fit: Fit, killed: Killed) -> None:
     """The comparison above can fail: a checkpoint that has forgotten the momentum gives another
     end."""
     whole, cut = (cell(epochs=3, study=study) for study in ("whole", "cut"))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from normbench.errors import UserError, did_you_mean
-from normbench.ops import Floor
+from normbench.ops import Floor, Planes
 
 ACTIVATIONS = ("none", "relu", "tlu", "affine_tlu", "prelu")
 
@@ -58,11 +58,11 @@ class Activated(nn.Module):
 
     def activate(self, y: Tensor) -> Tensor:
         """The whole activation of y [N, C, H, W]."""
-        floor = self.floor()
-        if isinstance(floor, Tensor):
-            low = floor.to(y.dtype)[:, None, None]
-            return torch.where(y > low, y, low)  # not maximum, which halves the gradient at ties
-        return F.relu(y) if floor is not None else self.bend(y)
+        if self.activation == "tlu":
+            assert self.tau is not None
+            one = torch.ones_like(self.tau)
+            return Planes(y).affine(one, torch.zeros_like(one), self.tau)
+        return F.relu(y) if self.activation == "relu" else self.bend(y)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, activation={self.activation}"

@@ -118,7 +118,7 @@ def _fork() -> Fork | None:
         return None
     fork.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
     fork.restype = None
-    return fork  # type: ignore[no-any-return]
+    return fork
 
 
 _forked = False  # the threads of an OpenMP runtime do not live on in a forked process

@@ -8,7 +8,7 @@ threads, not on the other images.
 The machine code is cached on disk. numba sees that it is out of date by the file that the kernel is
 in, so after an edit of this file, change the other two as well (or delete their __pycache__).
 """
-# mypy: ignore-errors  (numba types these functions)
+# mypy: ignore-errors
 
 from __future__ import annotations
 

@@ -4,40 +4,15 @@ An image is cut into tiles of at most LANES channels, and a tile into rows of at
 a few whole pixels, or a part of one. Each lane of a row is then always the same channel, and the
 inner loop has the length that the compiler makes vectors of, whatever C is.
 """
-# mypy: ignore-errors  (numba types these functions)
+# mypy: ignore-errors
 
 from __future__ import annotations
 
 from numba import types
 
-from normbench.ops.cpu_numba import (
-    BELOW,
-    CHANNELS,
-    CHUNK,
-    GX,
-    IMAGES,
-    LANES,
-    MEAN,
-    SIZE,
-    SUM_G,
-    SUM_GX,
-    VAR,
-    G,
-    P,
-    Q,
-    X,
-    Y,
-    clamped,
-    floats,
-    inline,
-    inline_sum,
-    kernel,
-    map_of,
-    merged,
-    passed,
-    row32,
-    row64,
-    taken,
+from normbench.ops.cpu_numba import (  # isort: skip
+    BELOW, CHANNELS, CHUNK, GX, IMAGES, LANES, MEAN, SIZE, SUM_G, SUM_GX, VAR, G, P, Q, X, Y,
+    clamped, floats, inline, inline_sum, kernel, map_of, merged, passed, row32, row64, taken,
 )  # fmt: skip
 
 ROWS = CHUNK // LANES
@@ -91,9 +66,11 @@ def lanes_of(lane, numbers, plane, width, lanes):
 
 @inline
 def add_lanes(lanes, part, whole):
-    for k in range(3):
-        for j in range(lanes):
-            whole[k][j] += part[k][j]
+    (sum_g, sum_gx, below), (all_g, all_gx, all_below) = part, whole
+    for j in range(lanes):
+        all_g[j] += sum_g[j]
+        all_gx[j] += sum_gx[j]
+        all_below[j] += below[j]
 
 
 @inline
@@ -229,9 +206,8 @@ def sums(job):
         for index in range(start, stop):
             plane, first, width, rows, lanes, stride, rest = tile(job, index)
             map_lanes(job, plane, width, lanes, maps)
-            for k in range(3):
-                for j in range(lanes):
-                    whole[k][j] = 0
+            for j in range(lanes):
+                whole[0][j], whole[1][j], whole[2][j] = 0, 0, 0
             x, g, done = job[X] + 4 * first, job[G] + 4 * first, 4 * rows * stride
             for r in range(0, rows, ROWS):
                 at, count = 4 * r * stride, min(ROWS, rows - r)
@@ -242,8 +218,9 @@ def sums(job):
                 add_lanes(lanes, part, whole)
             sums_rows(x + done, g + done, 1, rest, stride, maps, part)
             add_lanes(rest, part, whole)
-            for k in range(3):
-                fold(whole[k], width, lanes, job[SUM_G + k], plane)
+            fold(whole[0], width, lanes, job[SUM_G], plane)
+            fold(whole[1], width, lanes, job[SUM_GX], plane)
+            fold(whole[2], width, lanes, job[BELOW], plane)
         start, stop = next_tiles(job)
 
 

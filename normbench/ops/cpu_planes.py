@@ -1,35 +1,13 @@
 """The kernels for [N, C, H, W] in memory: loops over the pixels of one plane after another."""
-# mypy: ignore-errors  (numba types these functions)
+# mypy: ignore-errors
 
 from __future__ import annotations
 
 from numba import types
 
-from normbench.ops.cpu_numba import (
-    BELOW,
-    CHANNELS,
-    CHUNK,
-    GX,
-    IMAGES,
-    MEAN,
-    SIZE,
-    SUM_G,
-    SUM_GX,
-    VAR,
-    G,
-    P,
-    Q,
-    X,
-    Y,
-    clamped,
-    floats,
-    inline,
-    inline_sum,
-    kernel,
-    map_of,
-    merged,
-    passed,
-    taken,
+from normbench.ops.cpu_numba import (  # isort: skip
+    BELOW, CHANNELS, CHUNK, GX, IMAGES, MEAN, SIZE, SUM_G, SUM_GX, VAR, G, P, Q, X, Y,
+    clamped, floats, inline, inline_sum, kernel, map_of, merged, passed, taken,
 )  # fmt: skip
 
 

@@ -103,11 +103,10 @@ def parse(name: str, text: str) -> Experiment:
         hint = did_you_mean(word, KEYS) or f"; there are {', '.join(sorted(KEYS))}"
         raise UserError(f"experiment={name}: report has no key {word!r}{hint}")
     metric = report.get("metric", "median_last5_top1_percent")
-    head = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
     return Experiment(
         name=name,
         study=data.pop("study", name),
-        notes=[line.lstrip("# ") for line in head if "@package" not in line],
+        notes=paragraphs(text),
         axes={key: list(values) for key, values in (data.pop("axes", None) or {}).items()},
         points=data.pop("points", None) or [],
         settings=data,
@@ -120,6 +119,19 @@ def parse(name: str, text: str) -> Experiment:
         independent=report.get("independent", []),
         figures=list(report.get("figures", [])),
     )
+
+
+def paragraphs(text: str) -> list[str]:
+    """The comment on top of a file: source; what the paper found; what differs here."""
+    head = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+    lines = [line.lstrip("# ") for line in head if "@package" not in line]
+    found: list[str] = lines[:1]
+    for line in lines[1:]:
+        if len(found) == 1 or line.startswith(("Found", "Here")):
+            found.append(line)
+        else:
+            found[-1] += f" {line}"
+    return found
 
 
 def known_metric(name: str) -> str:

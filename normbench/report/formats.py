@@ -13,7 +13,9 @@ from normbench.report.tables import Table
 
 def as_markdown(document: Document) -> str:
     """table.md: what GitHub shows."""
-    lines = [f"# {document.experiment.title}", "", *document.experiment.notes]
+    lines = [f"# {document.experiment.title}"]
+    for note in document.experiment.notes:
+        lines += ["", note]
     for part in document.parts:
         lines += ["", f"## {part.heading}"] if part.heading else []
         for fact in part.facts:
@@ -96,7 +98,7 @@ def latex_table(table: Table) -> str:
     wide = table.header[-1] == "source"
     columns = "l" * table.heads + "r" * (len(table.header) - table.heads)
     if wide:
-        columns = columns[:-3] + "llp{6cm}"
+        columns = "lllp{4cm}p{7cm}"
     lines = [
         r" & ".join(latex_text(cell) for cell in row) + r" \\"
         for row in (table.header, *table.rows)

@@ -12,29 +12,31 @@ from normbench.report.tables import Table
 
 
 def as_html(document: Document) -> str:
-    """The page. Figures stand behind the tables of the first section, of which they are."""
+    """The page. Figures stand between our tables and the published ones of the first section."""
     page = Template((files("normbench.report") / "page.html").read_text(encoding="utf-8"))
     figures = [figure(drawn) for drawn in document.figures]
-    first, *others = [part(each) for each in document.parts]
     notes = "".join(f"<p>{escape(note)}</p>" for note in document.experiment.notes)
-    body = "\n".join([first, *figures, *others])
+    first, *others = document.parts
+    body = "\n".join([part(first, figures), *(part(each, []) for each in others)])
     return page.substitute(title=escape(document.experiment.title), notes=notes, body=body)
 
 
-def part(section: Part) -> str:
+def part(section: Part, figures: list[str]) -> str:
     heading = f"<h2>{escape(section.heading)}</h2>\n" if section.heading else ""
     facts = "".join(f"<p>{escape(fact)}</p>" for fact in section.facts)
-    made = "\n".join(table(each) for each in section.tables)
-    return f'{heading}<div class="facts">{facts}</div>\n{made}'
+    ours = [table(each) for each in section.tables if each.ours]
+    theirs = [table(each) for each in section.tables if not each.ours]
+    return "\n".join([f'{heading}<div class="facts">{facts}</div>', *ours, *figures, *theirs])
 
 
 def table(made: Table) -> str:
     """A table whose heads sort it."""
+    words = set(range(1, len(made.header))) if made.header[-1] == "source" else set()
+    left = {*range(made.heads), *words}
     heads = "".join(
-        f"<th{' class=head' if i < made.heads else ''}><button>{escape(word)}</button></th>"
+        f"<th{' class=head' if i in left else ''}><button>{escape(word)}</button></th>"
         for i, word in enumerate(made.header)
     )
-    words = {i for i, word in enumerate(made.header) if word in ("network", "dataset", "source")}
     rows = "\n".join(
         "<tr>" + "".join(cell(i, text, made.heads, words) for i, text in enumerate(row)) + "</tr>"
         for row in made.rows

@@ -44,10 +44,14 @@ class Published:
         return number if self.metric == "top1_acc" else 100 - number
 
     @property
+    def digits(self) -> int:
+        """How many stand behind the point; a table has as many in all its places."""
+        return len(self.value.partition(".")[2])
+
+    @property
     def shown(self) -> str:
         """The accuracy with the digits that were printed, or the word in its place."""
-        digits = len(self.value.partition(".")[2])
-        return self.value if self.top1 is None else f"{self.top1:.{digits}f}"
+        return self.value if self.top1 is None else f"{self.top1:.{self.digits}f}"
 
 
 @functools.cache

@@ -28,6 +28,7 @@ class Table:
     rows: list[list[str]]
     heads: int
     note: str = ""
+    ours: bool = True
     tidy: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -166,12 +167,14 @@ def published(experiment: Experiment, wanted: Values) -> Table:
     keys, column = row_keys(experiment), experiment.columns
     found = accuracies(experiment, wanted)
     entries: dict[Place, str] = {}
+    digits = max((row.digits for _, row in found), default=0)
     for values, row in found:
         at, quoted = place(values, keys, column), " (quoted)" if row.kind == "quoted" else ""
-        entries[at] = f"{entries[at]}, {row.shown}" if at in entries else row.shown + quoted
+        shown = row.value if row.top1 is None else f"{row.top1:.{digits}f}{quoted}"
+        entries[at] = f"{entries[at]}, {shown}" if at in entries else shown
     order = (place(values, keys, column) for values in experiment.cells())
     table = grid(experiment, entries, order)
-    rows = [row for _, row in found]
+    table.ours, rows = False, [row for _, row in found]
     if rows:
         table.title = f"Published: {rows[0].paper}, {rows[0].table}"
         who = "the authors' repository" if rows[0].kind == "authors" else "the paper"
@@ -181,28 +184,25 @@ def published(experiment: Experiment, wanted: Values) -> Table:
 
 
 def independent(experiment: Experiment) -> Table:
-    """What others measured, one line a number, with its source."""
+    """What others measured: one line a norm and a network, its numbers by batch, with the source."""
     norms = {cell.get("norm") for cell in experiment.cells()}
-    found = [
-        (dict(row.cell), row)
-        for wanted in experiment.independent
-        for row in select(wanted)
-        if row.top1 is not None and dict(row.cell)["norm"] in norms
-    ]
+    chosen = [row for wanted in experiment.independent for row in select(wanted)]
+    found = [(dict(row.cell), row) for row in chosen if row.top1 is not None]
+    found = [(values, row) for values, row in found if values["norm"] in norms]
+    lines: dict[tuple[str, ...], list[str]] = {}
+    for values, row in sorted(found, key=lambda item: -item[0].get("batch", 0)):
+        at = (values["norm"], row.model, row.dataset, row.source)
+        batch = f"{values['batch']}: " if "batch" in values else ""
+        lines.setdefault(at, []).append(batch + row.shown)
+    order = {
+        name: i for i, name in enumerate(dict.fromkeys(c.get("norm") for c in experiment.cells()))
+    }
     rows = [
-        [
-            text(values["norm"]),
-            text(values.get("batch")),
-            row.shown,
-            row.model,
-            row.dataset,
-            row.source,
-        ]
-        for values, row in found
+        [*at[:3], ", ".join(lines[at]), at[3]] for at in sorted(lines, key=lambda at: order[at[0]])
     ]
-    header = ["norm", "batch", "top-1, %", "network", "dataset", "source"]
+    header = ["norm", "network", "dataset", "top-1 accuracy, %, by batch", "source"]
     tidy = [tidy_published(values, row) for values, row in found]
-    return Table("Measured by others", header, rows, 2, tidy=tidy)
+    return Table("Measured by others", header, rows, 1, tidy=tidy, ours=False)
 
 
 def tidy_published(values: Values, row: Published) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def show(document: Document) -> None:
             if table.header[-1] == "source":
                 sources = len({row[-1] for row in table.rows})
                 console.print(
-                    f"{table.title}: {len(table.rows)} numbers from {sources} sources, in table.md"
+                    f"{table.title}: {len(table.tidy)} numbers from {sources} sources, in table.md"
                 )
                 continue
             console.print(table.title, style="bold")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 import random
+import shutil
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,14 +22,19 @@ LAYERS = ("stem_norm", *(f"stages.{i}.{part}" for i in range(3) for part in ("no
 TOP = {"bn": 60, "gn": 57, "frn": 58, "ln": 52, "in": 48, "sn": 61, "rbn": 62, "bin": 61, "brn": 59}
 
 
+@functools.cache
+def content(path: str) -> dict[str, Any]:
+    """A file of conf/."""
+    found: dict[str, Any] = yaml.safe_load((files("normbench.conf") / path).read_text("utf-8"))
+    return found
+
+
 def settings_of(overrides: dict[str, Any]) -> Settings:
     """Settings as Hydra would compose them, from train.yaml, the norm's file and overrides."""
-    conf = files("normbench.conf")
-    data = yaml.safe_load((conf / "train.yaml").read_text(encoding="utf-8"))
+    data = copy.deepcopy(content("train.yaml"))
     for key in ("defaults", "hydra"):
         data.pop(key)
-    norm = conf / "norm" / f"{overrides.get('norm', 'bn')}.yaml"
-    data["norm"] = yaml.safe_load(norm.read_text(encoding="utf-8"))
+    data["norm"] = dict(content(f"norm/{overrides.get('norm', 'bn')}.yaml"))
     data["model"] = {"name": "resnet", "label": overrides.get("model", "resnet8"), "depth": 8}
     data["dataset"] = {"name": overrides.get("dataset", "cifar10_5k")}
     data["epochs"] = 5
@@ -117,8 +125,15 @@ def rewrite(folder: Path, settings: Settings, status: str) -> None:
     write_record(folder, result(settings, status))
 
 
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole study `quick` with three seeds, to be copied."""
+    results = tmp_path_factory.mktemp("whole") / "results"
+    write_study(results, load("quick"))
+    return results
+
+
 @pytest.fixture
-def quick(tmp_path: Path) -> Path:
+def quick(whole: Path, tmp_path: Path) -> Path:
     """The results folder of a whole study `quick` with three seeds."""
-    write_study(tmp_path / "results", load("quick"))
-    return tmp_path / "results"
+    return Path(shutil.copytree(whole, tmp_path / "results"))

@@ -5,6 +5,7 @@ The same for any column of numbers, such as groups.
 
 from __future__ import annotations
 
+import math
 import statistics
 from typing import Any
 
@@ -92,11 +93,10 @@ def draw_line(axes: Axes, line: Line, look: Look) -> None:
     dash: Any = (0, (5, 2)) if line.shared else look.dash
     points: Any = {} if line.shared else {"marker": look.marker, "mec": "white", "mew": 0.5}
     axes.plot(xs, means, color=look.colour, linestyle=dash, **points)
-    if all(line.errors[x].half is not None for x in xs):
-        halves = [line.errors[x].half or 0 for x in xs]
-        low = [m - h for m, h in zip(means, halves, strict=True)]
-        high = [m + h for m, h in zip(means, halves, strict=True)]
-        axes.fill_between(xs, low, high, color=look.colour, alpha=0.13, linewidth=0)
+    halves = [math.nan if (half := line.errors[x].half) is None else half for x in xs]
+    low = [m - h for m, h in zip(means, halves, strict=True)]
+    high = [m + h for m, h in zip(means, halves, strict=True)]
+    axes.fill_between(xs, low, high, color=look.colour, alpha=0.13, linewidth=0)
 
 
 def limit(values: list[float]) -> float | None:

@@ -1,0 +1,208 @@
+"""The command as a whole: its files, the same bytes for the same records, its errors."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from normbench.errors import UserError
+from normbench.report import main
+from normbench.report.experiment import load
+
+from .conftest import write_study
+
+FILES = {"runs.csv", "table.md", "table.csv", "table.tex", "report.html"}
+FIGURES = {f"figure_{name}.{kind}" for name in ("batch_size", "curves") for kind in ("png", "svg")}
+
+
+def report(results: Path, *more: str) -> int:
+    return main(["experiment=quick", f"results={results}", *more])
+
+
+def test_it_writes_every_file_and_the_same_bytes_again(quick: Path, tmp_path: Path) -> None:
+    assert report(quick) == 0
+    copy = tmp_path / "elsewhere" / "results"
+    shutil.copytree(quick / "runs", copy / "runs")
+    assert report(copy) == 0
+    names = {path.name for path in (quick / "quick").iterdir()}
+    assert names == FILES | FIGURES
+    for name in names:
+        assert (quick / "quick" / name).read_bytes() == (copy / "quick" / name).read_bytes(), name
+
+
+def test_the_terminal_shows_tables_and_says_what_they_are(
+    quick: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report(quick, "formats=md")
+    shown = capsys.readouterr().out
+    for words in (
+        "Protocol fixed: 32 images",
+        "resnet8",
+        "cifar10_5k",
+        "5 epochs",
+        "seeds 0 to 2",
+        "±",
+    ):
+        assert words in shown
+    assert "Published: Filter Response Normalization, Table 2" in shown
+
+
+def test_formats_are_those_asked_for(quick: Path) -> None:
+    report(quick, "formats=md,svg", f"out={quick / 'x'}")
+    assert {path.name for path in (quick / "x").iterdir()} == {
+        "runs.csv", "table.md", "figure_batch_size.svg", "figure_curves.svg",
+    }  # fmt: skip
+
+
+def test_it_needs_neither_torch_nor_hydra_and_matplotlib_for_figures_only(quick: Path) -> None:
+    code = (
+        "import sys; from normbench.report import main;"
+        f"main(['experiment=quick', 'results={quick}', 'formats=md,csv,tex']);"
+        "bad = {'torch', 'hydra', 'omegaconf', 'matplotlib', 'pandas', 'scipy'} & set(sys.modules);"
+        "sys.exit(str(bad) if bad else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_500_records_without_figures_take_less_than_3_seconds(tmp_path: Path) -> None:
+    write_study(tmp_path / "results", load("quick"), seeds=21)
+    assert len(list(tmp_path.rglob("record.json"))) >= 500
+    begin = time.perf_counter()
+    arguments = ["experiment=quick", f"results={tmp_path / 'results'}", "formats=md,csv,tex"]
+    code = f"from normbench.report import main; main({arguments})"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert time.perf_counter() - begin < 3
+
+
+def test_table_csv_has_a_line_for_each_number_with_its_source(quick: Path) -> None:
+    report(quick, "formats=csv")
+    table = pd.read_csv(quick / "quick" / "table.csv")
+    ours = table[table["table"] == "Top-1 accuracy, %"]
+    assert len(ours) == 9 * 4
+    assert (ours["n"] == 3).all()
+    assert ours["half_width_95"].notna().all()
+    published = table[table["table"].str.startswith("Published")]
+    assert published["source"].notna().all()
+
+
+class Page(HTMLParser):
+    """What a page asks for from elsewhere, and its identifiers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for key, value in attrs:
+            if key in ("src", "href", "xlink:href") and not str(value).startswith("#"):
+                self.asked.append(f"{tag} {value}")
+            if key == "id":
+                self.ids.append(str(value))
+
+
+def test_the_page_stands_alone(quick: Path) -> None:
+    report(quick, "formats=html")
+    text = (quick / "quick" / "report.html").read_text(encoding="utf-8")
+    page = Page()
+    page.feed(text)
+    assert page.asked == []
+    assert len(page.ids) == len(set(page.ids))
+    assert text.count("<svg ") == 2
+    assert "prefers-color-scheme" in text
+    used = set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', text))
+    assert {a or b for a, b in used} <= set(page.ids)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+@pytest.mark.parametrize("name", ["quick", "frn_epsilon"])
+def test_the_latex_compiles(tmp_path: Path, name: str) -> None:
+    write_study(tmp_path / "results", load(name), seeds=2)
+    main([f"experiment={name}", f"results={tmp_path / 'results'}", "formats=tex"])
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
+    done = subprocess.run(command, cwd=tmp_path / "results" / name, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+@pytest.mark.parametrize(
+    "name", ["frn_table3", "frn_epsilon", "sn_ratios", "bin_gate", "gn_table3_groups"]
+)
+def test_studies_have_the_figures_that_they_name(tmp_path: Path, name: str) -> None:
+    write_study(tmp_path / "results", load(name), seeds=2)
+    main([f"experiment={name}", f"results={tmp_path / 'results'}", "formats=svg"])
+    for figure in load(name).figures:
+        assert (tmp_path / "results" / name / f"figure_{figure}.svg").stat().st_size > 5000
+
+
+def test_where_keeps_some_runs_and_some_cells(
+    quick: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report(quick, "where.batch=2", "formats=md")
+    shown = capsys.readouterr().out
+    assert "batch 2" in shown.split("Published")[0]
+    assert "batch 8" not in shown.split("Published")[0]
+    report(quick, "where.dataset=cifar100", "formats=md")
+    assert "No run of this study was found" in capsys.readouterr().out
+
+
+def test_a_folder_of_a_study_is_reported_as_that_study(
+    quick: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([str(quick / "runs"), f"out={quick / 'x'}", "formats=md"])
+    assert "All norms by images per worker" in capsys.readouterr().out
+
+
+def test_any_folder_is_norms_by_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_study(tmp_path / "results", load("rbn_table2"), seeds=2, study="single")
+    main([str(tmp_path), f"out={tmp_path / 'x'}", "formats=md,svg"])
+    shown = capsys.readouterr().out
+    assert "centering" in shown
+    assert "Missing" not in shown
+
+
+def test_axes_of_the_command_line_replace_those_of_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study(tmp_path / "results", load("bin_networks"), seeds=2)
+    main(
+        [
+            "experiment=bin_networks",
+            f"results={tmp_path / 'results'}",
+            "axes.model=[resnet56]",
+            "formats=md",
+        ]
+    )
+    shown = capsys.readouterr().out
+    assert "wrn28_10" not in shown.split("Published")[0].split("Top-1")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "experiment=NAME"),
+        (["experiment=gn_tabel2"], "did you mean 'gn_table2'"),
+        (["experiment=quick", "metrik=final"], "did you mean 'metric'"),
+        (["experiment=quick", "metric=top5"], "is not one of final_top1_percent"),
+        (["experiment=quick", "formats=md,pdf"], "'pdf' is not among"),
+        (["experiment=quick", "seeds=many"], "whole number"),
+        (["nowhere"], "not a folder"),
+    ],
+)
+def test_a_mistake_is_one_line_with_the_way_out(arguments: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        main(arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_help_names_the_experiments(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "gn_table2" in capsys.readouterr().out

@@ -1,0 +1,158 @@
+"""Imports point down only; what is slow or foreign stays behind few doors."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import normbench
+
+ROOT = Path(normbench.__file__).parent
+FLOORS = {
+    1: "errors config ops",
+    2: "norms models data",
+    3: "train build optimizer evaluate checkpoint record display board provenance",
+    4: "sweep scheduler worker report bench listing explain",
+    5: "cli launcher",
+    6: "__main__",
+}
+FLOOR = {part: floor for floor, parts in FLOORS.items() for part in parts.split()}
+HYDRA = ("cli", "launcher")  # the only ones that know it
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name -> file, of the whole package."""
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(name: str, path: Path, top_only: bool = False) -> Iterator[str]:
+    """What a module imports, as dotted names of modules where those are ours."""
+    nodes = statements(tree(path)) if top_only else ast.walk(tree(path))
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+            for _ in range(node.level - 1):
+                package = package.rpartition(".")[0]
+            base = ".".join(filter(None, [package if node.level else "", node.module]))
+            deeper = [f"{base}.{alias.name}" for alias in node.names]
+            known = modules()
+            yield from (one if one in known else base for one in deeper)
+
+
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Those that run when the module is imported: no functions, no TYPE_CHECKING."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        yield child
+        yield from statements(child)
+
+
+def part(name: str) -> str:
+    """normbench.norms.plane -> norms; the package itself -> an empty string."""
+    return [*name.split("."), ""][1]
+
+
+MODULES = modules()
+
+
+def test_every_module_has_a_floor() -> None:
+    """A new one must be given its place in the table above."""
+    assert {part(name) for name in MODULES} - {""} <= set(FLOOR)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "normbench"])
+def test_imports_point_down(name: str) -> None:
+    own = part(name)
+    for other in imports(name, MODULES[name]):
+        if other == "normbench" or not other.startswith("normbench."):
+            continue
+        target = part(other)
+        if target in ("", "conf", own):
+            continue
+        assert FLOOR[target] <= FLOOR[own], f"{name} imports {other}, which is above"
+        if FLOOR[own] == 2:
+            assert FLOOR[target] < 2, f"{name} imports {other}, which is beside it"
+
+
+def reached(name: str) -> set[str]:
+    """All that importing a module imports, ours and others'."""
+    seen, waiting = set(), [name]
+    while waiting:
+        one = waiting.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        if one in MODULES:
+            waiting += imports(one, MODULES[one], top_only=True)
+            if "." in one:
+                waiting.append(one.rpartition(".")[0])
+    return seen
+
+
+def others(name: str) -> set[str]:
+    """The first words of what is not ours."""
+    return {one.split(".")[0] for one in reached(name)}
+
+
+def test_no_circles() -> None:
+    """No module, when it is imported, comes back to itself."""
+    ours = {
+        name: {i for i in imports(name, path, top_only=True) if i in MODULES and i != name}
+        for name, path in MODULES.items()
+    }
+    while ours:
+        ready = [name for name, needs in ours.items() if not needs & ours.keys()]
+        assert ready, f"a circle among {', '.join(ours)}"
+        for name in ready:
+            del ours[name]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_hydra_stays_at_the_door(name: str) -> None:
+    words = {other.split(".")[0] for other in imports(name, MODULES[name])}
+    assert part(name) in HYDRA or not words & {"hydra", "omegaconf", "hydra_plugins"}
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if part(name) == "models"])
+def test_models_know_no_norm(name: str) -> None:
+    every = set(imports(name, MODULES[name]))
+    assert not {other for other in every if part(other) in ("norms", "ops")}
+
+
+LIGHT = ("cli", "explain", "listing", "config", "record", "errors", "report", "sweep", "display")
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if part(name) in LIGHT])
+def test_reading_and_reporting_need_no_torch(name: str) -> None:
+    assert not others(name) & {"torch", "torchvision"}
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if part(name) == "report"])
+def test_report_never_imports_torch(name: str) -> None:
+    words = {other.split(".")[0] for other in imports(name, MODULES[name])}
+    assert not words & {"torch", "torchvision"}
+
+
+def test_the_checks_see_something() -> None:
+    assert "torch" in others("normbench.train")
+    assert "hydra" in set(imports("normbench.cli", MODULES["normbench.cli"]))
+    assert "normbench.ops" in set(imports("normbench.norms.base", MODULES["normbench.norms.base"]))
+    assert len(MODULES) > 30
