@@ -80,8 +80,8 @@ def absent(experiment: Experiment, section: Section) -> list[str]:
         every = len(missing) + len({r.folder for cell in section.cells for r in cell.runs.values()})
         named = [f"{typed(values)} seed={seed}" for values, seed in missing]
         lines.append(
-            f"Missing: {len(missing)} of {every} runs; normbench sweep experiment={experiment.name}"
-            f" completes them: {some(named)}."
+            f"Missing: {len(missing)} of {every} runs; the same normbench sweep command again completes"
+            f" them: {some(named)}."
         )
     if failed := section.failed():
         named = [

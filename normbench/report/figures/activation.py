@@ -52,7 +52,7 @@ def errors(axes: Axes, lines: list[Line]) -> None:
             means, ys, xerr=halves, fmt=marker, color=colour, label=str(column), elinewidth=1
         )
     axes.set_yticks(range(len(lines)), [line.name for line in lines])
-    axes.invert_yaxis()
+    axes.set_ylim(len(lines) - 0.5, -0.5)
     axes.set_xlabel("test error, %")
     axes.set_title("Test error")
     axes.legend(loc="best")
