@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -67,8 +68,35 @@ def check(settings: Settings) -> None:
     check_options("norm", norm, options_of(norm_class(norm.name, norm.options.get("target"))))
     check_options("model", model, model_options(model.name))
     with torch.device("meta"):
+        check_stages(settings)
         network = create_network(settings, None)
         network(torch.empty(settings.sgd_batch, 3, size, size))
+
+
+def check_stages(settings: Settings) -> None:
+    """UserError for a stage in norm_stages that the network does not have."""
+    stages: set[int] = set()
+
+    class Stages:  # a norm factory that notes for which stages it is asked
+        def __call__(self, channels: int, activated: bool = True, stage: int = 0) -> nn.Module:
+            stages.add(stage)
+            return nn.Identity()
+
+        def activation(self, channels: int) -> nn.Module:
+            return nn.Identity()
+
+    if settings.norm_stages is not None:
+        create_model(settings.model.name, Stages(), classes=1, **_shape(settings))
+        if not settings.norm_stages or set(settings.norm_stages) - stages:
+            known = ", ".join(str(stage) for stage in sorted(stages))
+            raise UserError(
+                f"norm_stages={settings.norm_stages}: {settings.model.label} has the stages {known}"
+            )
+
+
+def _shape(settings: Settings) -> dict[str, Any]:
+    """The options of the network, less the one that needs the weight of a norm."""
+    return {k: v for k, v in settings.model.options.items() if k != "zero_init_last"}
 
 
 def check_options(group: str, choice: Choice, known: Mapping[str, inspect.Parameter]) -> None:

@@ -79,6 +79,7 @@ class Settings:
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
     results: str
     histograms: bool
+    channel_means: bool
 
     @property
     def sgd_batch(self) -> int:
@@ -116,7 +117,9 @@ BATCH_INDEPENDENT = ("none", "ln", "in", "gn", "frn", "gfrn", "lfrn", "lrn", "dn
 
 def pools_images(norm: str, options: Mapping[str, Any]) -> bool:
     """Whether the norm's result depends on which images share a worker."""
-    return norm not in BATCH_INDEPENDENT and not (norm == "sn" and "bn" not in options["using"])
+    return norm not in BATCH_INDEPENDENT and not (
+        norm == "sn" and "bn" not in options.get("using", ("bn",))
+    )
 
 
 def canonical_batch(
@@ -224,6 +227,10 @@ def plain_words(message: str) -> str:
     """The validator's message in the words of a person who types settings."""
     for theirs, ours in (
         ("Input should be ", "must be "),
+        (
+            "String should match pattern '^[A-Za-z0-9_.-]+$'",
+            "must be of letters, digits, . _ and -",
+        ),
         ("a valid integer", "a whole number"),
         ("a valid number", "a number"),
         ("a valid boolean", "true or false"),

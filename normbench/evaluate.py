@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from normbench.norms import Norm
 
 EVALUATION_BATCH = 500
 
@@ -25,6 +27,39 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, f
         correct += (logits.argmax(1) == truth).sum()
         loss += F.cross_entropy(logits, truth, reduction="sum")
     return 100 * correct.item() / len(images), loss.item() / len(images)
+
+
+@torch.no_grad()
+def channel_mean_deviation(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """How far the means of channels spread over images behind each norm without activation.
+
+    By layer, [C]: the deviation over images [N, 3, H, W] of the mean of a channel's pixels, as a share
+    of the deviation of all its pixels over all images; in evaluation mode. After Gao et al. 2021,
+    whose figure compares the stability of features behind BN and behind RBN.
+    """
+    model.eval()
+    outputs: dict[str, list[Tensor]] = {}
+
+    def keep(layer: str) -> Callable[[nn.Module, object, Tensor], None]:
+        return lambda module, given, y: outputs.setdefault(layer, []).append(
+            torch.stack([y.float().mean((2, 3)), y.float().square().mean((2, 3))])
+        )
+
+    hooks = [
+        module.register_forward_hook(keep(layer))
+        for layer, module in model.named_modules()
+        if isinstance(module, Norm) and module.activation == "none"
+    ]
+    for start in range(0, len(images), EVALUATION_BATCH):
+        model(images[start : start + EVALUATION_BATCH])
+    for hook in hooks:
+        hook.remove()
+    found = {}
+    for layer, parts in outputs.items():
+        means, squares = torch.cat(parts, dim=1)
+        whole = (squares.mean(0) - means.mean(0).square()).clamp_min(1e-12).sqrt()
+        found[layer] = means.std(0) / whole
+    return found
 
 
 @contextlib.contextmanager

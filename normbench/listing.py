@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
 from importlib.resources import files
 
 from normbench.errors import UserError, did_you_mean
 
-GROUPS = {"norms": "norm", "models": "model", "datasets": "dataset"}
+GROUPS = {
+    "norms": "norm",
+    "models": "model",
+    "datasets": "dataset",
+    "experiments": "experiment",
+    "scales": "scale",
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -37,16 +44,20 @@ def show(group: str) -> None:
     table.add_column("source")
     for name, (what, source) in entries(GROUPS[group]).items():
         table.add_row(name, what, source)
-    Console(highlight=False).print(table, "")
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 240  # a line each, for grep
+    console.print(table, "")
 
 
 def entries(group: str) -> dict[str, tuple[str, str]]:
-    """name -> (what it is, source): the first line of each file is `# What it is. Source`."""
+    """name -> (what it is, source), from `# What it is. Source` at the head of each file."""
     folder = files("normbench.conf") / group
     found = {}
     for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if file.name.endswith(".yaml"):
-            first = file.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+            lines = file.read_text(encoding="utf-8").splitlines()
+            first = next(line for line in lines if "@package" not in line).removeprefix("# ")
             what, _, source = first.partition(". ")
             found[file.name.removesuffix(".yaml")] = what.rstrip("."), source
     return found

@@ -22,7 +22,7 @@ from normbench.data import Batcher, Dataset, draw_plan, load_dataset, normalize
 from normbench.data.augment import Epoch
 from normbench.display import Follower
 from normbench.errors import FailedError, UserError
-from normbench.evaluate import accuracy, population_statistics
+from normbench.evaluate import accuracy, channel_mean_deviation, population_statistics
 from normbench.optimizer import learning_rate, project, set_learning_rate, sgd
 from normbench.provenance import device_name, git_commit, learned, peak_memory_mib, versions
 from normbench.record import Metrics, Record, Row
@@ -79,7 +79,7 @@ def train(
             metrics.add(row)
             board.epoch(row)
             display.epoch(row)
-            if row["train_loss"] is None:
+            if row["train_loss"] is None or row["test_loss"] is None:
                 status = "diverged"
                 break
             run_.save(rows)
@@ -92,7 +92,7 @@ def train(
             device=device_name(device),
             versions=versions(),
             git_commit=git_commit(),
-            learned=learned(run_.model),
+            learned=run_.learned(),
         )
         board.end(result)
     return result
@@ -207,6 +207,15 @@ class Run:
             statistics = population_statistics(self.model, self.fresh_batches(epoch))
         with self.autocast(), statistics:
             return accuracy(self.model, self.test_images, self.test_labels)
+
+    def learned(self) -> dict[str, dict[str, list[float]]]:
+        """What the norms learned, and the spread of their channel means where that is asked for."""
+        found = learned(self.model)
+        if self.settings.channel_means:
+            spread = channel_mean_deviation(self.model, self.test_images)
+            for layer, values in spread.items():
+                found.setdefault(layer, {})["mean_deviation"] = values.tolist()
+        return found
 
     def fresh_batches(self, epoch: int) -> Iterator[Tensor]:
         """`evaluate.batches` training batches, of the order that the next epoch will show."""

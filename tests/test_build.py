@@ -140,3 +140,9 @@ def test_norm_stages(cell: Cell) -> None:
     net = create_network(cell(norm="frn", norm_stages=[2]), None)
     kinds = [type(m) for m in net.modules() if type(m) in (NORMS["frn"], NORMS["bn"])]
     assert kinds == [NORMS["bn"]] * 3 + [NORMS["frn"]] * 2 + [NORMS["bn"]] * 2
+
+
+@pytest.mark.parametrize("stages", [[9], [], [0, 4]])
+def test_stages_that_the_network_lacks(cell: Cell, stages: list[int]) -> None:
+    with pytest.raises(UserError, match="resnet8 has the stages 0, 1, 2, 3"):
+        check(cell(norm_stages=stages))

@@ -54,6 +54,7 @@ DECISIVE: dict[str, Any] = {
     "evaluate": {"statistics": "precise", "batches": 50},
     "precision": "bf16",
     "channels_last": False,
+    "channel_means": True,
 }
 
 

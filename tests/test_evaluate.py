@@ -13,7 +13,12 @@ from torch.nn import functional as F
 
 from normbench import create_norm
 from normbench.config import Settings
-from normbench.evaluate import EVALUATION_BATCH, accuracy, population_statistics
+from normbench.evaluate import (
+    EVALUATION_BATCH,
+    accuracy,
+    channel_mean_deviation,
+    population_statistics,
+)
 from normbench.record import Record
 
 IMAGES, WORKERS, CHANNELS = 3, 2, 4
@@ -168,3 +173,15 @@ def test_precise_changes_the_evaluation_and_not_the_training(
     assert all(torch.equal(one[key], two[key]) for key in one)
     assert running["train_loss"] == precise["train_loss"]
     assert running["test_loss"] != precise["test_loss"]
+
+
+def test_spread_of_channel_means() -> None:
+    """Against its definition, behind the one norm that has no activation."""
+    torch.manual_seed(0)
+    images = torch.randn(600, 3, 4, 4) + torch.randn(600, 3, 1, 1)
+    bare, bent = create_norm("gn", 3, groups=1), create_norm("bn", 3, activation="relu")
+    found = channel_mean_deviation(nn.Sequential(bare, bent), images)
+    y = bare(images)
+    expected = y.mean((2, 3)).std(0) / y.transpose(0, 1).flatten(1).std(1)
+    assert list(found) == ["0"]
+    torch.testing.assert_close(found["0"], expected, rtol=1e-3, atol=0)

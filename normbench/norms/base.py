@@ -9,6 +9,7 @@ A norm of one's own is one class with one method:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -39,7 +40,7 @@ class Norm(Activated):
     """
 
     auto_activation: ClassVar[str] = "relu"  # what activation="auto" means for this norm
-    roles: ClassVar[dict[str, Role]] = {}  # of the parameters whose role is not Role()
+    roles: Mapping[str, Role] = {}  # of the parameters whose role is not Role()
 
     def __init__(
         self, channels: int, *, activation: str = "none", images: int | None = None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import nn
 
@@ -14,14 +12,10 @@ from normbench.norms.plane import Affine, Moments, blend, pool, standardize
 class BatchInstanceNorm(BatchStatistics):
     """gate·BN(x) + (1 − gate)·IN(x), a mixture of normalized outputs with one gate per channel.
 
-    The gate starts at 1 (BN); it is trained at ten times the learning rate, without weight decay,
-    and put back into [0, 1] after each step. In evaluation BN is running and IN is not. Maps of 1×1
-    are a UserError, as for IN.
+    The gate starts at 1 (BN); it is trained at gate_lr_multiplier times the learning rate, without
+    weight decay, and put back into [0, 1] after each step. In evaluation BN is running and IN is not.
+    Maps of 1×1 are a UserError, as for IN.
     """
-
-    roles: ClassVar[dict[str, Role]] = {
-        "gate": Role(decay=False, lr_multiplier=10.0, interval=(0.0, 1.0))
-    }
 
     def __init__(
         self,
@@ -31,9 +25,13 @@ class BatchInstanceNorm(BatchStatistics):
         images: int | None = None,
         eps: float = 1e-5,
         momentum: float | None = 0.1,
+        gate_lr_multiplier: float = 10.0,
     ) -> None:
         super().__init__(channels, activation=activation, images=images)
         self.eps = eps
+        self.roles = {
+            "gate": Role(decay=False, lr_multiplier=gate_lr_multiplier, interval=(0.0, 1.0))
+        }
         self.gate = nn.Parameter(torch.ones(channels))
         self.keep_running(momentum)
 

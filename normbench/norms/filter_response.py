@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from normbench.errors import UserError
 from normbench.norms.base import PlaneNorm
 from normbench.norms.group import group_size
 from normbench.norms.plane import Affine, Moments, divide_by_rms, pool
@@ -36,6 +37,8 @@ class FilterResponseNorm(PlaneNorm):
         eps_init: float = 1e-4,
     ) -> None:
         super().__init__(channels, activation=activation, images=images)
+        if eps < 0:
+            raise UserError(f"eps={eps}: must be 0 or more")
         self.eps = eps
         self.eps_learned: nn.Parameter | None = None
         if learned_eps:

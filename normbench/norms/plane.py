@@ -78,6 +78,8 @@ def standardize(moments: Moments, eps: float) -> Affine:
             " instance statistics of 1×1 maps); use larger maps, more images per worker, or a norm"
             " that pools channels (ln, gn) or has no mean (frn with learned_eps)"
         )
+    if eps < 0:
+        raise UserError(f"eps={eps}: must be 0 or more")
     scale = torch.rsqrt(moments.var + eps)
     return Affine(scale, -moments.mean * scale)
 

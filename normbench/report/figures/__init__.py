@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 from matplotlib.style import context
 
 from normbench.report.document import Document, Figure
-from normbench.report.figures import activation, batch_size, curves, epsilon, gate, ratios
+from normbench.report.figures import (
+    activation,
+    batch_size,
+    curves,
+    distribution,
+    epsilon,
+    gate,
+    ratios,
+)
 from normbench.report.figures.style import RULES, saved
 
 if TYPE_CHECKING:
@@ -22,6 +30,7 @@ FIGURES: dict[str, Callable[[Document], tuple[Drawing, str] | None]] = {
     "epsilon": epsilon.draw,
     "ratios": ratios.draw,
     "gate": gate.draw,
+    "distribution": distribution.draw,
 }
 
 
