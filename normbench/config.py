@@ -65,7 +65,7 @@ class Settings:
     nesterov: bool
     weight_decay: NotNegative
     norm_weight_decay: NotNegative | None
-    warmup_epochs: NotNegative
+    warmup: Fraction
     schedule: Literal["cosine", "step", "constant"]
     milestones: list[Fraction]
     decay: Positive

@@ -45,11 +45,11 @@ def parameter_groups(
 
 def learning_rate(settings: Settings, epoch: float) -> float:
     """The learning rate at a moment in epochs (0.5: half way through the first)."""
-    if epoch < settings.warmup_epochs:
-        return settings.peak_lr * epoch / settings.warmup_epochs
+    warmup = settings.warmup * settings.epochs
+    if epoch < warmup:
+        return settings.peak_lr * epoch / warmup
     if settings.schedule == "cosine":
-        span = max(settings.epochs - settings.warmup_epochs, 1e-9)
-        part = min((epoch - settings.warmup_epochs) / span, 1.0)
+        part = min((epoch - warmup) / (settings.epochs - warmup), 1.0)
         return settings.peak_lr * (1 + math.cos(math.pi * part)) / 2
     if settings.schedule == "step":
         passed = sum(epoch >= fraction * settings.epochs for fraction in settings.milestones)

@@ -44,7 +44,7 @@ def cell() -> Callable[..., Settings]:
 
     def settings(**changes: Any) -> Settings:
         data = copy.deepcopy(plain())
-        data |= {"batch": 4, "workers": 4, "epochs": 2, "device": "cpu", "warmup_epochs": 0.5}
+        data |= {"batch": 4, "workers": 4, "epochs": 2, "device": "cpu", "warmup": 0.25}
         if isinstance(changes.get("norm"), str):
             changes["norm"] = {"name": changes["norm"]}
         return parse(data | changes)

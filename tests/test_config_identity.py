@@ -45,7 +45,7 @@ DECISIVE: dict[str, Any] = {
     "nesterov": True,
     "weight_decay": 1e-4,
     "norm_weight_decay": 0.0,
-    "warmup_epochs": 2.0,
+    "warmup": 0.2,
     "schedule": "step",
     "milestones": [0.3],
     "decay": 0.5,

@@ -56,7 +56,7 @@ def test_a_missing_value_is_named(composed: Composed, key: str) -> None:
 
 
 INTEGERS = ("batch", "workers", "epochs", "seed", "lr_batch")
-NUMBERS = ("lr", "momentum", "weight_decay", "warmup_epochs", "decay", "label_smoothing")
+NUMBERS = ("lr", "momentum", "weight_decay", "warmup", "decay", "label_smoothing")
 BOOLEANS = ("nesterov", "augment", "channels_last", "histograms", "channel_means")
 
 
@@ -95,7 +95,7 @@ def test_true_and_false_only(cell: Cell, key: str, value: Any) -> None:
         ("momentum", -0.1),
         ("weight_decay", -1e-9),
         ("norm_weight_decay", -1.0),
-        ("warmup_epochs", -1.0),
+        ("warmup", -1.0),
         ("decay", 0.0),
         ("label_smoothing", 1.0),
         ("milestones", [0.5, 1.0]),

@@ -132,7 +132,7 @@ def test_layout_changes_the_rounding_only(cell: Cell, fit: Fit, norm: str) -> No
 
 
 def test_the_rate_of_the_row_is_that_of_its_last_step(cell: Cell, fit: Fit) -> None:
-    settings = cell(epochs=3, warmup_epochs=1.0)
+    settings = cell(epochs=3, warmup=1 / 3)
     rates = fit(settings).curves["lr"]
     assert rates[0] == pytest.approx(settings.peak_lr)
     assert rates[-1] == pytest.approx(0.0, abs=1e-12)

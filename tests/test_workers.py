@@ -81,7 +81,7 @@ def test_as_many_models_with_a_few_images_each(
 ) -> None:
     """2 images × 4 workers of BN are 4 torch networks with 2 images each, whose gradients are
     averaged: weights and running statistics after an epoch of 8 steps with momentum."""
-    settings = cell(norm="bn", batch=2, workers=4, epochs=1, warmup_epochs=0.25, lr=0.5)
+    settings = cell(norm="bn", batch=2, workers=4, epochs=1, warmup=0.25, lr=0.5)
     run = start(settings, tiny)
     other = create_model("resnet", TorchNorms(), classes=10, depth=8).double()  # type: ignore[arg-type]
     other.load_state_dict(run.model.state_dict())
