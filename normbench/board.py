@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import TracebackType
 
 from torch import nn
@@ -39,13 +40,13 @@ class Board:
         for layer, own in learned_tensors(self.model).items():
             for name, values in own.items():
                 if self.settings.histograms:
-                    self.writer.add_histogram(f"{name}/{layer}", values, step)
+                    self.writer.add_histogram(f"norms/{name}/{layer}", values, step)
                 if name in ("mean_weight", "var_weight"):
                     parts = zip(self.parts(layer), values.tolist(), strict=True)
                     for part, value in parts:
-                        self.writer.add_scalar(f"{name}/{layer}/{part}", value, step)
+                        self.writer.add_scalar(f"norms/{name}/{layer}/{part}", value, step)
                 else:
-                    self.writer.add_scalar(f"{name}/{layer}", values.mean(), step)
+                    self.writer.add_scalar(f"norms/{name}/{layer}", values.mean(), step)
         self.writer.flush()
 
     def parts(self, layer: str) -> list[str]:
@@ -56,20 +57,18 @@ class Board:
     def end(self, record: Record) -> None:
         """The hparams of the run and its result."""
         s = self.settings
-        values: dict[str, bool | str | float | int] = {
-            "norm": s.norm.label,
-            "model": s.model.label,
-            "dataset": s.dataset.label,
-            "batch": s.batch,
-            "workers": s.workers,
+        values: dict[str, bool | str | float | int] = {  # the page shows the first five, by name
             "activation": s.activation,
-            "seed": s.seed,
+            "batch": s.batch,
             "lr": s.lr,
-            "epochs": s.epochs,
-            "statistics": s.evaluate.statistics,
+            "network": f"{s.model.label}-{s.dataset.label}",
+            "norm": s.norm.label,
+            "seed": s.seed,
             "status": record.status,
+            "workers": s.workers,
         }
-        results = {f"result/{key}": getattr(record, key) or 0.0 for key in RESULTS}
+        found = {key: getattr(record, key) for key in RESULTS}
+        results = {f"result/{key}": math.nan if v is None else v for key, v in found.items()}
         for summary in hparams(values, results):  # type: ignore[no-untyped-call]
             self.writer.file_writer.add_summary(summary)  # type: ignore[attr-defined]
         for tag, value in results.items():

@@ -53,7 +53,7 @@ def test_switchable_weights_have_names(cell: Cell, fit: Fit) -> None:
     for layer, own in record.learned.items():
         for key in ("mean_weight", "var_weight"):
             for part, value in zip(("in", "bn"), own[key], strict=True):
-                found = scalars(reader, f"{key}/{layer}/{part}")
+                found = scalars(reader, f"norms/{key}/{layer}/{part}")
                 assert found[2] == pytest.approx(value, abs=2e-6)
 
 
@@ -68,14 +68,14 @@ def test_the_mean_of_what_a_layer_learned(cell: Cell, fit: Fit, norm: str, key: 
     assert len(layers) >= 7
     for layer, values in layers.items():
         mean = sum(values) / len(values)
-        assert scalars(reader, f"{key}/{layer}")[2] == pytest.approx(mean, abs=2e-6)
+        assert scalars(reader, f"norms/{key}/{layer}")[2] == pytest.approx(mean, abs=2e-6)
 
 
 def test_histograms_on_request(cell: Cell, fit: Fit) -> None:
     settings = cell(norm="bin", epochs=1, histograms=True)
     record = fit(settings)
     tags = events(settings).Tags()["histograms"]
-    assert set(tags) == {f"gate/{layer}" for layer in record.learned}
+    assert set(tags) == {f"norms/gate/{layer}" for layer in record.learned}
 
 
 def test_hparams_and_result_in_the_same_file(cell: Cell, fit: Fit) -> None:
