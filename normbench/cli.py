@@ -105,7 +105,11 @@ def sweep(arguments: list[str]) -> int:
         axes["seed"] = list(range(whole("seeds", study["seeds"])))
     fixed = tuple(word for word in words if word.split("=", 1)[0] not in axes)
     cells = [cell_of(fixed + some) for some in overrides_of(axes, study["points"])]
-    return run_all(cells, study, dry)
+    code = run_all(cells, study, dry)
+    folder, out = (f"{study['results']}/{part}{study['study']}" for part in ("runs/", ""))
+    if "experiment" in given and not dry and os.path.isdir(folder):
+        report([f"experiment={given['experiment']}", folder, f"out={out}"])
+    return code
 
 
 def whole(key: str, value: Any) -> int:
@@ -146,10 +150,6 @@ def run_all(cells: Sequence[Cell], study: dict[str, Any], dry: bool = False) -> 
         complain(
             f"{'invalid' if cell.settings is None else 'failed'}: {cell.command}: {cell.error}"
         )
-    if study["report"]:
-        from normbench.report import main as report_main
-
-        report_main([f"experiment={study['study']}", f"results={study['results']}"])
     return 1 if bad else 0
 
 

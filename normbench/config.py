@@ -178,9 +178,11 @@ def choice(group: str, data: Any) -> Choice:
     if not isinstance(data, Mapping) or not isinstance(data.get("name"), str):
         raise UserError(f"{group}={data!r} is not a choice; try normbench list {group}s")
     options = {key: value for key, value in data.items() if key not in ("name", "label")}
+    label = data.get("label", data["name"])
     if data["name"] == "custom":
         options |= options.pop("options", {})
-    values = {"name": data["name"], "label": data.get("label", data["name"]), "options": options}
+        label = str(options.get("target")).rpartition(".")[2]
+    values = {"name": data["name"], "label": label, "options": options}
     return build(Choice, values, f"{group}.")
 
 

@@ -97,10 +97,8 @@ class Display:
     def show(self, settings: Settings) -> None:
         self.console.print(f"  run     {settings.folder}")
         self.console.print(f"  curves  tensorboard --logdir {settings.results}/runs")
-        other = "bn" if settings.norm.name != "bn" else "frn"
-        self.console.print(
-            f"  next    normbench train -m norm={other},{settings.norm.name} batch=2,8,32"
-        )
+        other = settings.norm.name if settings.norm.name not in ("bn", "custom") else "frn"
+        self.console.print(f"  next    normbench train -m norm=bn,{other} batch=2,8,32")
 
 
 def result(record: Record) -> str:

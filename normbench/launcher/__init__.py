@@ -31,7 +31,7 @@ class LocalLauncher(Launcher):
         from normbench.cli import plain, run_all
 
         cells = [self.cell(tuple(overrides)) for overrides in job_overrides]
-        self.exit_codes.append(run_all(cells, plain(self.config) | {"report": {}}))
+        self.exit_codes.append(run_all(cells, plain(self.config)))
         return [JobReturn(status=JobStatus.COMPLETED) for _ in cells]
 
     def cell(self, overrides: tuple[str, ...]) -> Cell:
