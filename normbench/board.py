@@ -41,7 +41,7 @@ class Board:
             for name, values in own.items():
                 if self.settings.histograms:
                     self.writer.add_histogram(f"norms/{name}/{layer}", values, step)
-                if name in ("mean_weight", "var_weight"):
+                if name in ("mean_weight", "var_weight") and self.parts(layer):
                     parts = zip(self.parts(layer), values.tolist(), strict=True)
                     for part, value in parts:
                         self.writer.add_scalar(f"norms/{name}/{layer}/{part}", value, step)
@@ -51,8 +51,7 @@ class Board:
 
     def parts(self, layer: str) -> list[str]:
         """The names of the statistics that a Switchable Normalization mixes."""
-        using: list[str] = self.model.get_submodule(layer).using  # type: ignore[assignment]
-        return using
+        return list(getattr(self.model.get_submodule(layer), "using", []))
 
     def end(self, record: Record) -> None:
         """The hparams of the run and its result."""

@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError
 from torch import nn
 
 from normbench.config import Choice, Settings, plain_words
 from normbench.data import dataset_info, stream
 from normbench.errors import UserError, did_you_mean
+from normbench.evaluate import EVALUATION_BATCH
 from normbench.models import create_model, model_options
 from normbench.norms import NormFactory, norm_class, options_of
 
@@ -70,7 +72,16 @@ def check(settings: Settings) -> None:
     with torch.device("meta"):
         check_stages(settings)
         network = create_network(settings, None)
-        network(torch.empty(settings.sgd_batch, 3, size, size))
+        try:
+            network(torch.empty(settings.sgd_batch, 3, size, size))
+            network.eval()(torch.empty(EVALUATION_BATCH, 3, size, size))
+        except UserError:
+            raise
+        except Exception:
+            if (
+                norm.name != "custom"
+            ):  # a user's norm may need real numbers: then it shows as it runs
+                raise
 
 
 def check_stages(settings: Settings) -> None:
@@ -112,6 +123,8 @@ def check_options(group: str, choice: Choice, known: Mapping[str, inspect.Parame
             continue
         try:
             TypeAdapter(annotation).validate_python(value, strict=True)
+        except PydanticSchemaGenerationError:  # a user's own type
+            continue
         except ValidationError as error:
             message = plain_words(error.errors()[0]["msg"])
             raise UserError(f"{group}.{key}={value!r}: {message}") from None

@@ -1,4 +1,4 @@
-"""The door: `normbench COMMAND ...`. The only module that knows Hydra; settings leave it as data."""
+"""The door: `normbench COMMAND ...`. It and its launcher alone know Hydra; settings leave as data."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ def train(arguments: list[str]) -> int:
         return 0
     errors: list[Exception] = []
 
-    from normbench.config import parse
+    from normbench.config import canonical, parse
 
     def job(config: DictConfig) -> None:  # keeps its error, which Hydra would print in its own way
         try:
-            train_one(parse(plain(config)))
+            train_one(canonical(parse(plain(config))))
         except Exception as error:
             errors.append(error)
 
@@ -85,7 +85,7 @@ def train_one(settings: Settings) -> None:
 
 def sweep(arguments: list[str]) -> int:
     """`normbench sweep`: the cells of an experiment, then its report."""
-    from normbench.sweep import overrides_of
+    from normbench.sweep import overrides_of, text
 
     if {"-h", "--help"} & set(arguments):
         print(sweep_help(), end="")
@@ -100,16 +100,34 @@ def sweep(arguments: list[str]) -> int:
     given = dict(word.split("=", 1) for word in words)
     lists = {k: v.split(",") for k, v in given.items() if "," in v and v[0] not in "[{'\""}
     study = compose([word for word in words if word.split("=", 1)[0] not in lists])
+    of_points = {key for point in study["points"] for key in point}
+    lists = {k: v for k, v in lists.items() if k not in of_points}
     axes = {k: [given[k]] if k in given else values for k, values in study["axes"].items()} | lists
     if "seed" not in axes and "seed" not in given:
         axes["seed"] = list(range(whole("seeds", study["seeds"])))
-    fixed = tuple(word for word in words if word.split("=", 1)[0] not in axes)
-    cells = [cell_of(fixed + some) for some in overrides_of(axes, study["points"])]
+    points = chosen_points(study["points"], given)
+    keys = {*axes, *(key for point in points for key in point)}
+    fixed = tuple(word for word in words if word.split("=", 1)[0] not in keys)
+    cells = [cell_of(fixed + some) for some in overrides_of(axes, points)]
     code = run_all(cells, study, dry)
     folder, out = (f"{study['results']}/{part}{study['study']}" for part in ("runs/", ""))
     if "experiment" in given and not dry and os.path.isdir(folder):
-        report([f"experiment={given['experiment']}", folder, f"out={out}"])
+        asked = [f"axes.{key}={text(axes[key])}" for key in axes if key in study["axes"]]
+        report([f"experiment={given['experiment']}", folder, f"out={out}", *asked])
     return code
+
+
+def chosen_points(points: list[dict[str, Any]], given: dict[str, str]) -> list[dict[str, Any]]:
+    """Of an experiment's points those that agree with what the command line says of their keys."""
+    from normbench.sweep import text
+
+    kept = points
+    for key in {key for point in points for key in point} & given.keys():
+        values = given[key].split(",")
+        kept = [point for point in kept if text(point.get(key)) in values]
+    if points and not kept:
+        raise UserError("none of the experiment's points has these values; see its file in conf/")
+    return kept
 
 
 def whole(key: str, value: Any) -> int:
@@ -162,7 +180,7 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
 
     try:
         if not GlobalHydra.instance().is_initialized():
-            hydra.initialize_config_module("normbench.conf", version_base="1.3")
+            hydra.initialize_config_module("normbench.conf", **version_base())
         return plain(hydra.compose("train", overrides=list(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(readable(error)) from None
@@ -199,12 +217,20 @@ def with_hydra(job: Callable[[DictConfig], None], arguments: list[str]) -> int:
         if {"-m", "--multirun"} & set(arguments):
             sys.argv.append(f"hydra.sweep.dir={folder}")
         try:
-            hydra.main(version_base="1.3", config_path="pkg://normbench.conf", config_name="train")(
-                job
-            )()
+            entry = hydra.main(
+                config_path="pkg://normbench.conf", config_name="train", **version_base()
+            )
+            entry(job)()
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(readable(error)) from None
     return max(LocalLauncher.exit_codes, default=0)
+
+
+def version_base() -> dict[str, str]:
+    """What Hydra before 1.4 wants to be told, and later ones do not."""
+    from importlib.metadata import version
+
+    return {"version_base": "1.3"} if version("hydra-core") < "1.4" else {}
 
 
 def refuse_old_hydra() -> None:

@@ -67,22 +67,43 @@ def population_statistics(model: nn.Module, batches: Iterable[Tensor]) -> Iterat
     """For its duration, the running statistics are the mean over `batches` with frozen weights.
 
     Ioffe & Szegedy 2015, algorithm 2, lines 7 to 11: E[x] = mean of μ_B, Var[x] = mean of the batch
-    variances times m/(m−1); Switchable Normalization's "batch average" likewise, of biased ones.
+    variances times m/(m−1); for Switchable Normalization the mean of the biased ones (its authors' code
+    adds the variance of the batch means).
     Batches have the shape of training: statistics are pooled per worker. Buffers are put back.
     """
     tracking = [m for m in model.modules() if getattr(m, "running_mean", None) is not None]
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    own = [dict(module.named_buffers(recurse=False)) for module in tracking]
+    sums = [
+        {name: torch.zeros_like(b) for name, b in some.items() if b.is_floating_point()}
+        for some in own
+    ]
     momenta = [module.momentum for module in tracking]
     model.train()
     try:
+        for module in tracking:
+            module.momentum = 1.0  # type: ignore[assignment]  # the buffers become the batch's own
         with torch.no_grad():
-            for count, images in enumerate(batches, start=1):
-                for module in tracking:
-                    module.momentum = 1 / count  # type: ignore[assignment]  # cumulative mean
+            count = 0
+            for images in batches if tracking else ():
+                count += 1
                 model(images)
+                for some, total in zip(own, sums, strict=True):
+                    for name in total:
+                        total[name] += some[name]
+                restore(model, buffers)  # Batch Renorm's forward uses them: not those of this pass
+            for some, total in zip(own, sums, strict=True):
+                for name in total if count else ():
+                    some[name].copy_(total[name] / count)
         yield
     finally:
         for module, momentum in zip(tracking, momenta, strict=True):
             module.momentum = momentum
-        for name, buffer in model.named_buffers():
-            buffer.copy_(buffers[name])
+        restore(model, buffers)
+
+
+@torch.no_grad()
+def restore(model: nn.Module, buffers: dict[str, Tensor]) -> None:
+    """Puts the buffers back to the values that were kept."""
+    for name, buffer in model.named_buffers():
+        buffer.copy_(buffers[name])

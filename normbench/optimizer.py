@@ -8,14 +8,19 @@ import torch
 from torch import nn
 
 from normbench.config import Settings
-from normbench.norms import Norm, Role
+from normbench.norms import Role
+from normbench.norms.base import project_own
 
 
 def sgd(model: nn.Module, settings: Settings) -> torch.optim.SGD:
     """SGD with momentum over `parameter_groups`; each group's lr is set by `set_learning_rate`."""
     groups = parameter_groups(model, settings.weight_decay, settings.norm_weight_decay)
     return torch.optim.SGD(
-        groups, lr=0.0, momentum=settings.momentum, nesterov=settings.nesterov, fused=True
+        groups,
+        lr=0.0,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+        fused=settings.precision != "fp16",  # a skipped first step leaves its momentum undefined
     )
 
 
@@ -66,5 +71,4 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def project(model: nn.Module) -> None:
     """Puts the parameters that have an interval back into it."""
     for module in model.modules():
-        if isinstance(module, Norm) and module.roles:
-            module.project()
+        project_own(module)

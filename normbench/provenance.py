@@ -5,12 +5,12 @@ from __future__ import annotations
 import platform
 import resource
 import subprocess
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from normbench import __version__
 from normbench.norms import Norm
 from normbench.norms.activation import Activated
 
@@ -40,7 +40,7 @@ def learned(model: nn.Module) -> dict[str, dict[str, list[float]]]:
 
 def versions() -> dict[str, str]:
     return {
-        "normbench": version("normbench"),
+        "normbench": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
     }

@@ -62,7 +62,7 @@ def run_cells(cells: Sequence[Cell], slots: Slots, console: Console) -> dict[str
                     finish(one, ends)
                     say(console, one, ends, cells, len(slots.devices))
                 live.update(table(running))
-        except KeyboardInterrupt:
+        except BaseException:
             stop(running)
             raise
     return ends
@@ -100,11 +100,11 @@ def listen(running: Sequence[Running]) -> None:
         one = next(one for one in running if one.pipe is ready)
         try:
             message = one.pipe.recv()
-        except (EOFError, ConnectionError):  # it died without a last word
+        except (EOFError, OSError):  # it died without a last word
             one.process.join()
             code = one.process.exitcode or 0
             how = f"signal {-code} (9: out of memory, perhaps)" if code < 0 else f"exit code {code}"
-            one.end = "failed", f"the process was ended by {how}"
+            one.end = "died", f"the process was ended by {how}"
             continue
         if message[0] == "at":
             one.at = message[1:]
@@ -122,7 +122,7 @@ def finish(one: Running, ends: dict[str, list[Cell]]) -> None:
         ends["done"].append(one.cell)
         return
     settings = one.cell.settings
-    if kind == "failed" and one.cell.record() is None and settings.folder.is_dir():
+    if kind == "died" and one.cell.record() is None and settings.folder.is_dir():
         write_record(
             settings.folder, Record("failed", words, identity(settings), to_plain(settings))
         )
@@ -155,7 +155,7 @@ def say(
     left = seconds_left(cells, at_a_time)
     rest = f"; about {clock(left)} left" if left else ""
     kind, words = one.end
-    shown = words if kind == "done" else f"{kind}: {words}"
+    shown = words if kind == "done" else f"{'failed' if kind == 'died' else kind}: {words}"
     console.print(f"[{count}/{len(cells)}] {one.cell.name}: {shown}{rest}", markup=False)
 
 

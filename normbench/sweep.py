@@ -70,7 +70,7 @@ class Slots:
         cores = cores or 1
         if gpus:
             devices: tuple[int | None, ...] = tuple(
-                g for g in range(gpus) for _ in range(jobs_per_gpu)
+                g for _ in range(jobs_per_gpu) for g in range(gpus)
             )
         else:
             devices = (None,) * (jobs or cores)
@@ -130,6 +130,8 @@ def checked(cells: Sequence[Cell]) -> list[Cell]:
                     errors[key] = None
                 except UserError as error:
                     errors[key] = str(error)
+                except Exception as error:
+                    errors[key] = f"{type(error).__name__}: {error}"
             if errors[key] is not None:
                 cell = Cell(cell.overrides, None, errors[key])
         result.append(cell)

@@ -46,13 +46,19 @@ def run(settings: Settings, display: Follower) -> Record:
     root = Path(options["root"]) if options.get("root") else None
     data = load_dataset(settings.dataset.name, root=root, source=options.get("source"))
     with alone_in(settings.folder):
+        if (old := record.read_record(settings.folder)) is not None and old.done:
+            display.already_done(settings, old)  # by another process, a moment ago
+            return old
+        for stale in (record.RECORD, "error.txt"):
+            (settings.folder / stale).unlink(missing_ok=True)
         record.write_settings(settings.folder, settings)
         rows: list[Row] = []
         try:
             result = train(settings, data, device, display, rows)
         except Exception as error:
             status: record.Status = "failed"
-            if isinstance(error, torch.OutOfMemoryError | MemoryError):
+            memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
+            if memory or "can't allocate memory" in str(error):
                 status = "out_of_memory"
             what = " ".join(f"{type(error).__name__}: {error}".split())
             bad = record.record_of(settings, status, rows, error=what)

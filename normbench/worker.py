@@ -11,7 +11,7 @@ from multiprocessing import connection, parent_process
 from typing import TYPE_CHECKING, Any
 
 from normbench.config import Settings
-from normbench.errors import UserError
+from normbench.errors import FailedError, UserError
 from normbench.record import Record, Row
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ def outcome(settings: Settings, threads: int, pipe: connection.Connection) -> tu
         return "done", result(run(settings, PipeDisplay(pipe)))
     except UserError as error:
         return "invalid", " ".join(str(error).split())
+    except FailedError as error:
+        return "failed", " ".join(str(error).split())
     except KeyboardInterrupt:
         return "interrupted", ""
     except BaseException as error:

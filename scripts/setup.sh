@@ -20,8 +20,9 @@ set_up() {
     want=$(cksum <"$root/pyproject.toml")
     if [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then return; fi
     echo "setting up $venv (once; a few minutes)" >&2
-    if [ ! -x "$venv/bin/python" ]; then
+    if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then  # none, or half of one
         local python
+        rm -rf "$venv"
         python=$(find_python) || return 1
         "$python" -m venv "$venv" || return 1
     fi

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from normbench.build import check, create_network, device_of, seeded_network
-from normbench.config import Settings
+from normbench.config import Settings, identity
 from normbench.errors import UserError
 
 Cell = Callable[..., Settings]
@@ -146,3 +147,21 @@ def test_norm_stages(cell: Cell) -> None:
 def test_stages_that_the_network_lacks(cell: Cell, stages: list[int]) -> None:
     with pytest.raises(UserError, match="resnet8 has the stages 0, 1, 2, 3"):
         check(cell(norm_stages=stages))
+
+
+def test_a_norm_of_ones_own_that_fails_in_evaluation(
+    cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found before the first epoch, not after it; and its text is part of what it is."""
+    text = (
+        "from normbench.norms import *\n\n\nclass Pairs(PlaneNorm):\n    def mix(self, moments):\n"
+    )
+    text += "        return standardize(pool(moments, images=self.images), 1e-5)\n"
+    (tmp_path / "pairs_of_images.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    settings = cell(norm={"name": "custom", "target": "pairs_of_images.Pairs"}, batch=8, workers=2)
+    with pytest.raises(UserError, match="images=8 does not divide a batch of 500"):
+        check(settings)
+    before = identity(settings)
+    (tmp_path / "pairs_of_images.py").write_text(text + "\n")
+    assert identity(settings) != before

@@ -185,3 +185,17 @@ def test_spread_of_channel_means() -> None:
     expected = y.mean((2, 3)).std(0) / y.transpose(0, 1).flatten(1).std(1)
     assert list(found) == ["0"]
     torch.testing.assert_close(found["0"], expected, rtol=1e-3, atol=0)
+
+
+def test_population_statistics_of_renorm_do_not_depend_on_the_order() -> None:
+    """Its forward uses running statistics: those of before the pass, not those of the pass."""
+    torch.manual_seed(0)
+    model = nn.Sequential(create_norm("brn", 3, warmup=False), create_norm("bn", 3)).double()
+    batches = [torch.randn(4, 3, 5, 5).double() * (1 + i) + i for i in range(4)]
+    found = []
+    for order in (batches, batches[::-1]):
+        with population_statistics(model, order):
+            found.append({name: b.clone() for name, b in model.named_buffers()})
+    torch.testing.assert_close(found[0], found[1])
+    expected = torch.stack([b.mean((0, 2, 3)) for b in batches]).mean(0)
+    torch.testing.assert_close(found[0]["0.running_mean"], expected)

@@ -134,3 +134,10 @@ def test_gates_stay_in_their_interval(
     list(epochs(run, 0, lambda *_: None))
     assert max(outside) > 0
     assert any(p.min() < 1 for p in gates)
+
+
+@pytest.mark.parametrize(("precision", "fused"), [("fp32", True), ("bf16", True), ("fp16", False)])
+def test_fused_but_for_fp16(cell: Cell, precision: str, fused: bool) -> None:
+    """torch's fused SGD leaves the momentum undefined where a scaler skips the first step."""
+    optimizer = sgd(nn.Linear(2, 2), cell(precision=precision))
+    assert all(group["fused"] == fused for group in optimizer.param_groups)

@@ -130,7 +130,7 @@ def test_what_cannot_work_is_said_before_it_runs() -> None:
 def test_slots_share_the_cores() -> None:
     assert Slots.of(3, 1, gpus=0).devices == (None, None, None)
     assert Slots.of(1, 1, gpus=0).threads >= 1
-    assert Slots.of(None, 2, gpus=2).devices == (0, 0, 1, 1)
+    assert Slots.of(None, 2, gpus=2).devices == (0, 1, 0, 1)
     with pytest.raises(UserError, match="jobs=0: must be a whole number"):
         Slots.of(0, 1, gpus=0)
 
@@ -165,3 +165,18 @@ def test_parse_leaves_no_trace_of_the_sweep() -> None:
     settings = cell("norm=bn").settings
     data = cli.compose(["norm=bn", "jobs=3", "seeds=1"])
     assert parse(data) == settings
+
+
+@pytest.mark.parametrize(("norms", "count"), [("gn", 1), ("bn,rbn", 8), ("bn", 4)])
+def test_points_of_an_experiment_can_be_narrowed(
+    norms: str, count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["sweep", "experiment=quick", f"norm={norms}", "seeds=1", "--dry-run"]) == 0
+    names = [line.split()[1] for line in capsys.readouterr().out.splitlines()[:-1]]
+    assert len(names) == count
+    assert {name.split("-")[0] for name in names} == set(norms.split(","))
+
+
+def test_no_point_with_such_a_value(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["sweep", "experiment=quick", "norm=lrn", "--dry-run"]) == 2
+    assert "none of the experiment's points" in capsys.readouterr().err

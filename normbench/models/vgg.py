@@ -20,7 +20,7 @@ class VGG(nn.Module):
 
     The fully connected layers are 1x1 convolutions over one pixel, so that the same norms apply
     (FRN paper, arXiv 1911.09737, table 4). A plane there is a single number, whose variance is 0:
-    instance norm gives its bias alone, and FRN needs its learned epsilon. Stages: blocks 1 to 5,
+    instance norm cannot be used, and FRN needs its learned epsilon. Stages: blocks 1 to 5,
     fully connected 6. The paper's dropout is left out.
     """
 

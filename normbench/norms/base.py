@@ -4,7 +4,9 @@ A norm of one's own is one class with one method:
 
     class MyNorm(PlaneNorm):
         def mix(self, moments):
-            return standardize(pool(moments, images=self.images), eps=1e-5)
+            return standardize(pool(moments, channels=2), eps=1e-5)
+
+One that pools over images keeps running statistics for evaluation: see `batch.py`.
 """
 
 from __future__ import annotations
@@ -66,10 +68,15 @@ class Norm(Activated):
 
     def project(self) -> None:
         """Puts parameters back into their interval; to be called after each optimizer step."""
-        for name, role in self.roles.items():
-            parameter = getattr(self, name, None)
-            if parameter is not None and role.interval is not None:
-                parameter.data.clamp_(*role.interval)
+        project_own(self)
+
+
+def project_own(module: nn.Module) -> None:
+    """Puts a module's own parameters into the intervals that its `roles`, if any, declare."""
+    for name, role in getattr(module, "roles", {}).items():
+        parameter = getattr(module, name, None)
+        if parameter is not None and role.interval is not None:
+            parameter.data.clamp_(*role.interval)
 
 
 class PlaneNorm(Norm):

@@ -32,12 +32,15 @@ def convert_norms(model: nn.Module, name: str, **options: Any) -> nn.Module:
     if isinstance(model, nn.BatchNorm2d):
         model = converted(model, name, options)
     else:
-        replaced: dict[nn.Module, nn.Module] = {}  # a layer used twice stays one layer
+        layers = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+        replaced: dict[nn.Module | None, nn.Module] = {}  # a layer used twice stays one layer
+        for (
+            layer
+        ) in layers:  # all of them, before the first is set: an error leaves the model whole
+            replaced[layer] = converted(layer, name, options)
         for parent in list(model.modules()):
             for key, child in list(parent._modules.items()):  # named_children names each layer once
-                if isinstance(child, nn.BatchNorm2d):
-                    if child not in replaced:
-                        replaced[child] = converted(child, name, options)
+                if child in replaced:
                     setattr(parent, key, replaced[child])
     print(f"convert_norms: replaced {count} BatchNorm2d by {name}", file=sys.stderr)
     return model

@@ -11,7 +11,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from normbench.errors import UserError
 from normbench.norms.base import PlaneNorm
 from normbench.norms.group import group_size
 from normbench.norms.plane import Affine, Moments, divide_by_rms, pool
@@ -37,14 +36,13 @@ class FilterResponseNorm(PlaneNorm):
         eps_init: float = 1e-4,
     ) -> None:
         super().__init__(channels, activation=activation, images=images)
-        if eps < 0:
-            raise UserError(f"eps={eps}: must be 0 or more")
         self.eps = eps
         self.eps_learned: nn.Parameter | None = None
         if learned_eps:
             self.eps_learned = nn.Parameter(torch.full((channels,), eps_init))
 
     def epsilon(self) -> Tensor | float:
+        """ε: a number, or [C] where it is learned."""
         return self.eps if self.eps_learned is None else self.eps + self.eps_learned.abs()
 
     def learned(self) -> dict[str, Tensor]:

@@ -86,6 +86,8 @@ def standardize(moments: Moments, eps: float) -> Affine:
 
 def divide_by_rms(moments: Moments, eps: Tensor | float) -> Affine:
     """The map x / sqrt(E[x²] + eps), without a mean; E[x²] = var + mean² has no cancellation."""
+    if isinstance(eps, float) and eps < 0:
+        raise UserError(f"eps={eps}: must be 0 or more")
     scale = torch.rsqrt(moments.var + moments.mean.square() + eps)
     return Affine(scale, torch.zeros_like(scale))
 

@@ -211,3 +211,10 @@ def test_images_per_worker_go_to_every_layer() -> None:
     model = convert_norms(nn.Sequential(nn.BatchNorm2d(3)), "bn", images=2).double()
     bn = nn.BatchNorm2d(3).double()
     close(model(batch()), torch.cat([bn(x) for x in batch().split(2)]))
+
+
+def test_an_error_leaves_the_model_whole() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(64), nn.BatchNorm2d(48))
+    with pytest.raises(UserError, match="32 do not divide 48"):
+        convert_norms(model, "gn")
+    assert all(type(layer) is nn.BatchNorm2d for layer in model)

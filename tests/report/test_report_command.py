@@ -158,7 +158,7 @@ def test_a_folder_of_a_study_is_reported_as_that_study(
     quick: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main([str(quick / "runs"), f"out={quick / 'x'}", "formats=md"])
-    assert "All norms by images per worker" in capsys.readouterr().out
+    assert "Nine norms by images per worker" in capsys.readouterr().out
 
 
 def test_any_folder_is_norms_by_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
