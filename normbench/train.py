@@ -37,10 +37,10 @@ def run(settings: Settings, display: Follower) -> Record:
     UserError before anything is written for what cannot work; any other exception is written into
     the record (failed, out_of_memory) and raised. A diverged run is a result like any other.
     """
+    device = device_of(settings)
     if (old := record.read_record(settings.folder)) is not None and old.done:
         display.already_done(settings, old)
         return old
-    device = device_of(settings)
     check(settings)
     options = settings.dataset.options
     root = Path(options["root"]) if options.get("root") else None
