@@ -85,7 +85,7 @@ def train_one(settings: Settings) -> None:
 
 def sweep(arguments: list[str]) -> int:
     """`normbench sweep`: the cells of an experiment, then its report."""
-    from normbench.sweep import overrides_of, text
+    from normbench.sweep import overrides_of, text, whole
 
     if {"-h", "--help"} & set(arguments):
         print(sweep_help(), end="")
@@ -128,12 +128,6 @@ def chosen_points(points: list[dict[str, Any]], given: dict[str, str]) -> list[d
     if points and not kept:
         raise UserError("none of the experiment's points has these values; see its file in conf/")
     return kept
-
-
-def whole(key: str, value: Any) -> int:
-    if type(value) is not int or value < 1:
-        raise UserError(f"{key}={value!r}: must be a whole number, at least 1")
-    return value
 
 
 def cell_of(overrides: tuple[str, ...]) -> Cell:

@@ -63,9 +63,8 @@ class Slots:
     @classmethod
     def of(cls, jobs: int | None, jobs_per_gpu: int, gpus: int) -> Slots:
         """`jobs_per_gpu` on each of `gpus`; without one, `jobs` on the CPU (None: one a core)."""
-        for key, value in (("jobs", 1 if jobs is None else jobs), ("jobs_per_gpu", jobs_per_gpu)):
-            if type(value) is not int or value < 1:
-                raise UserError(f"{key}={value!r}: must be a whole number, at least 1")
+        whole("jobs", 1 if jobs is None else jobs)
+        whole("jobs_per_gpu", jobs_per_gpu)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         cores = cores or 1
         if gpus:
@@ -75,6 +74,13 @@ class Slots:
         else:
             devices = (None,) * (jobs or cores)
         return cls(devices, max(1, cores // len(devices)))
+
+
+def whole(key: str, value: Any) -> int:
+    """`value`, a whole number of at least 1; anything else is a UserError."""
+    if type(value) is not int or value < 1:
+        raise UserError(f"{key}={value!r}: must be a whole number, at least 1")
+    return value
 
 
 def overrides_of(
