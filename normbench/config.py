@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails
 
-from normbench.errors import UserError, did_you_mean
+from normbench.errors import UserError, did_you_mean, divisors
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 PAPER_WORKERS = 8
@@ -75,6 +75,7 @@ class Settings:
     evaluate: Evaluate
     precision: Literal["fp32", "bf16", "fp16"]
     channels_last: bool
+    accumulate: Count
     protocol: Literal["scaled", "fixed"]
     device: Literal["auto", "cpu", "cuda"]
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$")]
@@ -100,7 +101,14 @@ class Settings:
         return Path(self.results) / "runs" / self.study / network / cell
 
 
-NO_RESULT = ("protocol", "device", "study", "results", "histograms")  # cannot change the result
+NO_RESULT = (
+    "protocol",
+    "accumulate",
+    "device",
+    "study",
+    "results",
+    "histograms",
+)  # cannot change the result
 NO_RESULT_OF_DATASET = ("root", "source")
 
 
@@ -171,7 +179,13 @@ def parse(data: Mapping[str, Any]) -> Settings:
     plain["workers"] = workers(plain, plain.pop("sgd_batch", None))
     if plain.get("nesterov") is True and not plain.get("momentum"):
         raise UserError("nesterov=true needs a momentum above 0; give momentum=0.9")
-    return build(Settings, plain, "")
+    settings = build(Settings, plain, "")
+    if settings.workers % settings.accumulate:
+        raise UserError(
+            f"accumulate={settings.accumulate} does not divide workers={settings.workers}: a part of"
+            f" a step is whole workers; choose among {divisors(settings.workers)}"
+        )
+    return settings
 
 
 T = TypeVar("T")
@@ -215,7 +229,7 @@ def workers(plain: Mapping[str, Any], sgd_batch: Any) -> Any:
     if sgd_batch % batch:
         raise UserError(
             f"batch={batch} does not divide sgd_batch={sgd_batch}; choose batch among"
-            f" {', '.join(str(b) for b in range(1, sgd_batch + 1) if sgd_batch % b == 0)}"
+            f" {divisors(sgd_batch)}"
         )
     if given not in (None, sgd_batch // batch):
         raise UserError(

@@ -18,3 +18,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`", did you mean 'frn'?"` where a known word is close to `word`, else an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f", did you mean {close[0]!r}?" if close else ""
+
+
+def divisors(number: int) -> str:
+    """`1, 2, 3, 6` for 6: the choices that an error lists."""
+    return ", ".join(str(d) for d in range(1, number + 1) if number % d == 0)

@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from normbench import checkpoint, record
 from normbench.board import Board
@@ -23,12 +22,12 @@ from normbench.data.augment import Epoch
 from normbench.display import Follower
 from normbench.errors import FailedError, UserError
 from normbench.evaluate import accuracy, channel_mean_deviation, population_statistics
-from normbench.optimizer import learning_rate, project, set_learning_rate, sgd
+from normbench.optimizer import learning_rate, set_learning_rate
 from normbench.provenance import device_name, git_commit, learned, peak_memory_mib, versions
 from normbench.record import Metrics, Record, Row
+from normbench.step import Step
 
 CHECK_EVERY = 16  # steps between two looks at the loss: a look waits for the device
-PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def run(settings: Settings, display: Follower) -> Record:
@@ -106,37 +105,24 @@ def train(
 
 def epochs(run: Run, first: int, on_step: Callable[[int, int], None]) -> Iterator[Row]:
     """The loop: from `first` on, one row an epoch; ends after a row whose loss is not finite."""
-    settings, model, optimizer = run.settings, run.model, run.optimizer
+    settings, step = run.settings, run.step
     for epoch in range(first, settings.epochs):
-        model.train()
+        run.model.train()
         shown = run.plan(epoch)
         steps = shown.steps(settings.sgd_batch)
-        loss_sum = torch.zeros((), device=run.device)
-        correct = torch.zeros((), device=run.device)
+        step.begin()
         start = time.perf_counter()
-        for step in range(steps):
-            rate = learning_rate(settings, epoch + (step + 1) / steps)
-            set_learning_rate(optimizer, rate)
-            images, labels = shown.batch(step, settings.sgd_batch)
-            with run.autocast():
-                logits = model(images)
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
-            optimizer.zero_grad()
-            run.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            run.scaler.step(optimizer)
-            run.scaler.update()
-            project(model)
-            loss_sum += loss.detach()
-            correct += (logits.argmax(1) == labels).sum()
-            if (step + 1) % CHECK_EVERY == 0 or step + 1 == steps:
-                if not math.isfinite(loss_sum.item()):
-                    yield run.row(epoch, rate, None, None, start, (step + 1))
+        for done in range(1, steps + 1):
+            rate = learning_rate(settings, epoch + done / steps)
+            set_learning_rate(step.optimizer, rate)
+            step(*shown.batch(done - 1, settings.sgd_batch))
+            if done % CHECK_EVERY == 0 or done == steps:
+                if not math.isfinite(step.loss_sum.item()):
+                    yield run.row(epoch, rate, None, None, start, done)
                     return
-                on_step(step + 1, steps)
-        seen = steps * settings.sgd_batch
-        yield run.row(
-            epoch, rate, loss_sum.item() / steps, 100 * correct.item() / seen, start, steps
-        )
+                on_step(done, steps)
+        loss, top1 = step.loss_sum / steps, 100 * step.correct / (steps * settings.sgd_batch)
+        yield run.row(epoch, rate, loss.item(), top1.item(), start, steps)
 
 
 @dataclass
@@ -146,8 +132,7 @@ class Run:
     settings: Settings
     device: torch.device
     model: nn.Module
-    optimizer: torch.optim.SGD
-    scaler: torch.amp.GradScaler
+    step: Step
     batcher: Batcher
     test_images: Tensor
     test_labels: Tensor
@@ -160,9 +145,8 @@ class Run:
         batcher = Batcher(train.pixels, train.labels, data.mean, data.std, channels_last=last)
         test_images = normalize(test.pixels, data.mean, data.std, channels_last=last)
         model = seeded_network(settings, device)
-        scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
-        optimizer = sgd(model, settings)
-        return cls(settings, device, model, optimizer, scaler, batcher, test_images, test.labels)
+        step = Step(model, settings, device)
+        return cls(settings, device, model, step, batcher, test_images, test.labels)
 
     @property
     def parameters(self) -> int:
@@ -174,12 +158,6 @@ class Run:
         n = len(self.batcher.labels)
         drawn = draw_plan(n, s.seed, epoch, augment=s.augment, device=self.device)
         return self.batcher.epoch(drawn)
-
-    def autocast(self) -> AbstractContextManager[object]:
-        """The region that computes in `precision`."""
-        if self.settings.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, PRECISION[self.settings.precision])
 
     def row(
         self,
@@ -211,7 +189,7 @@ class Run:
         statistics: AbstractContextManager[None] = nullcontext()
         if self.settings.evaluate.statistics == "precise":
             statistics = population_statistics(self.model, self.fresh_batches(epoch))
-        with self.autocast(), statistics:
+        with self.step.autocast(), statistics:
             return accuracy(self.model, self.test_images, self.test_labels)
 
     def learned(self) -> dict[str, dict[str, list[float]]]:
@@ -238,8 +216,8 @@ class Run:
         state = {
             "rows": rows,
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            "optimizer": self.step.optimizer.state_dict(),
+            "scaler": self.step.scaler.state_dict(),
         }
         checkpoint.save(self.settings.folder, state)
 
@@ -249,8 +227,8 @@ class Run:
         if state is None:
             return []
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        self.step.optimizer.load_state_dict(state["optimizer"])
+        self.step.scaler.load_state_dict(state["scaler"])
         return list(state["rows"])
 
 

@@ -24,6 +24,7 @@ Cell = Callable[..., Settings]
 
 NOT_DECISIVE: dict[str, Any] = {
     "protocol": "fixed",
+    "accumulate": 2,
     "device": "auto",
     "study": "another",
     "results": "elsewhere",

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from normbench import train
+from normbench import step, train
 from normbench.config import Choice, Evaluate, Settings, identity
 from normbench.errors import UserError
 from normbench.record import METRICS, RECORD, SETTINGS, Record, read_record, to_plain
@@ -132,7 +132,7 @@ def test_a_failure_is_written_and_tried_again(
             raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "project", fail)
+        patch.setattr(step, "project", fail)
         with pytest.raises(type(error)):
             fit(settings)
     record = read_record(settings.folder)

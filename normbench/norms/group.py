@@ -6,9 +6,9 @@ comparison. IN: Ulyanov et al. 2016, arXiv 1607.08022. GN: Wu & He 2018, arXiv 1
 
 from __future__ import annotations
 
-from normbench.errors import UserError
+from normbench.errors import UserError, divisors
 from normbench.norms.base import PlaneNorm
-from normbench.norms.plane import Affine, Moments, divisors, pool, standardize
+from normbench.norms.plane import Affine, Moments, pool, standardize
 
 
 class LayerNorm(PlaneNorm):

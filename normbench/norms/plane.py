@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from normbench.errors import UserError
+from normbench.errors import UserError, divisors
 
 
 class Moments(NamedTuple):
@@ -108,8 +108,3 @@ def blend(gate: Tensor, first: Affine, second: Affine) -> Affine:
         gate * first.scale + (1 - gate) * second.scale,
         gate * first.shift + (1 - gate) * second.shift,
     )
-
-
-def divisors(number: int) -> str:
-    """`1, 2, 3, 6` for 6: the choices that an error lists."""
-    return ", ".join(str(d) for d in range(1, number + 1) if number % d == 0)
