@@ -11,6 +11,7 @@ from torch import nn
 
 from normbench.errors import UserError, did_you_mean
 from normbench.models.factory import NormFactory
+from normbench.models.imagenet import ImageNetPreResNet, ImageNetResNet
 from normbench.models.layers import initialize
 from normbench.models.preresnet import PreResNet
 from normbench.models.resnet import ResNet
@@ -24,6 +25,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "preresnet": PreResNet,
     "wrn": WideResNet,
     "vgg": VGG,
+    "imagenet_resnet": ImageNetResNet,
+    "imagenet_preresnet": ImageNetPreResNet,
 }
 _GIVEN = ("norm", "classes")  # what `create_model` itself passes to a builder
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from normbench.errors import UserError
 
 
@@ -14,6 +16,13 @@ def blocks_per_stage(depth: int, beside: int, known: tuple[int, ...]) -> int:
         return (depth - beside) // 6
     listed = ", ".join(map(str, known))
     raise UserError(f"depth={depth!r}: must be 6n + {beside} with n >= 1, such as {listed}")
+
+
+def one_of(option: str, value: int, known: Mapping[int, tuple[int, ...]]) -> tuple[int, ...]:
+    """What `known` has for a whole number."""
+    if type(value) is int and value in known:
+        return known[value]
+    raise UserError(f"{option}={value!r}: must be one of {', '.join(map(str, known))}")
 
 
 def positive(option: str, value: int) -> int:

@@ -22,14 +22,20 @@ class BasicBlock(nn.Module):
     """
 
     def __init__(
-        self, norm: NormFactory, channels_in: int, channels: int, stride: int, stage: int
+        self,
+        norm: NormFactory,
+        channels_in: int,
+        channels: int,
+        stride: int,
+        stage: int,
+        shortcut: nn.Module,
     ) -> None:
         super().__init__()
         self.conv1 = Conv(channels_in, channels, stride=stride)
         self.norm1 = norm(channels, stage=stage)
         self.conv2 = Conv(channels, channels)
         self.norm2 = norm(channels, activated=False, stage=stage)
-        self.shortcut = padded(channels_in, channels, stride)
+        self.shortcut = shortcut
         self.activation = norm.activation(channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,7 +68,8 @@ class ResNet(nn.Module):
         for stage, channels in enumerate(WIDTHS, start=1):
             for index in range(blocks):
                 stride = 2 if stage > 1 and index == 0 else 1
-                self.stages.append(BasicBlock(norm, channels_in, channels, stride, stage))
+                joint = padded(channels_in, channels, stride)
+                self.stages.append(BasicBlock(norm, channels_in, channels, stride, stage, joint))
                 channels_in = channels
         self.classifier = Classifier(channels_in, positive("classes", classes))
         if flag("zero_init_last", zero_init_last):

@@ -6,9 +6,11 @@ both are the input itself.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from normbench.models.factory import NormFactory
 from normbench.models.layers import Conv
 
 
@@ -24,8 +26,11 @@ class PaddedShortcut(nn.Module):
         self.missing = channels - channels_in
 
     def forward(self, x: Tensor) -> Tensor:
-        kept = x[:, :, :: self.stride, :: self.stride]
-        return functional.pad(kept, (0, 0, 0, 0, 0, self.missing))
+        every = slice(None, None, self.stride)
+        if not x.is_contiguous(memory_format=torch.channels_last):
+            return functional.pad(x[:, :, every, every], (0, 0, 0, 0, 0, self.missing))
+        pixels = x.permute(0, 2, 3, 1)  # so that the gradient is channels-last too
+        return functional.pad(pixels[:, every, every], (0, self.missing)).permute(0, 3, 1, 2)
 
 
 def padded(channels_in: int, channels: int, stride: int) -> nn.Module:
@@ -40,3 +45,13 @@ def projected(channels_in: int, channels: int, stride: int) -> nn.Module:
     if channels_in == channels and stride == 1:
         return nn.Identity()
     return Conv(channels_in, channels, size=1, stride=stride)
+
+
+def normalized(
+    norm: NormFactory, channels_in: int, channels: int, stride: int, stage: int
+) -> nn.Module:
+    """Option B as ImageNet's ResNets have it: the projection, and a norm without activation."""
+    if channels_in == channels and stride == 1:
+        return nn.Identity()
+    projection = projected(channels_in, channels, stride)
+    return nn.Sequential(projection, norm(channels, activated=False, stage=stage))

@@ -11,7 +11,9 @@ One that pools over images keeps running statistics for evaluation: see `batch.p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -106,6 +108,19 @@ class PlaneNorm(Norm):
         return self.bend(planes.affine(affine.scale, affine.shift, self.floor()))
 
 
+_tracking = ContextVar("_tracking", default=True)
+
+
+@contextmanager
+def without_tracking() -> Iterator[None]:
+    """Within it running statistics stay where they are: for a forward pass that is a repetition."""
+    token = _tracking.set(False)
+    try:
+        yield
+    finally:
+        _tracking.reset(token)
+
+
 class BatchStatistics(PlaneNorm):
     """A plane norm that pools over the images of a worker and keeps running statistics.
 
@@ -132,6 +147,8 @@ class BatchStatistics(PlaneNorm):
     @torch.no_grad()
     def track(self, pooled: Moments) -> None:
         """Moves the running statistics towards `pooled` [N, C], which are equal within a worker."""
+        if not _tracking.get():
+            return
         if self.num_batches_tracked is not None:
             self.num_batches_tracked += 1
         images = self.images or len(pooled.mean)

@@ -57,14 +57,18 @@ def pool(moments: Moments, *, images: int | None = 1, channels: int | None = 1) 
     if c % channels:
         raise UserError(f"channels={channels} does not divide {c}; it may be {divisors(c)}")
     blocks = n // images, images, c // channels, channels
-    mean, var = moments.mean.view(blocks), moments.var.view(blocks)
-    pooled = mean.mean((1, 3), keepdim=True)
-    total = var.mean((1, 3), keepdim=True) + (mean - pooled).square().mean((1, 3), keepdim=True)
-    return Moments(
-        pooled.expand(blocks).reshape(n, c),
-        total.expand(blocks).reshape(n, c),
-        moments.count * images * channels,
-    )
+    mean, var = moments.mean.reshape(blocks), moments.var.reshape(blocks)
+    spread, pooled = torch.var_mean(mean, (1, 3), correction=0, keepdim=True)
+    total = var.mean((1, 3), keepdim=True) + spread
+    return Moments(over(pooled, n, c), over(total, n, c), moments.count * images * channels)
+
+
+def over(pooled: Tensor, n: int, c: int) -> Tensor:
+    """Numbers of blocks [N/images, 1, C/channels, 1] for each of their planes: [N, C]."""
+    rows, _, columns, _ = pooled.shape
+    if rows in (1, n) and columns in (1, c):
+        return pooled.view(rows, columns).expand(n, c)  # a view, where one can say it
+    return pooled.expand(rows, n // rows, columns, c // columns).reshape(n, c)
 
 
 def standardize(moments: Moments, eps: float) -> Affine:

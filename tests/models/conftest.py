@@ -11,6 +11,7 @@ SMALL = {
     "preresnet": {"depth": 8},
     "wrn": {"depth": 10, "width": 1},
     "vgg": {"hidden": 16},
+    "imagenet_resnet": {"depth": 18},
 }
 
 

@@ -18,7 +18,7 @@ from normbench.models import MODELS, create_model
 CONF = Path(__file__).parents[2] / "conf" / "model"
 DEPTHS = (8, 20, 32, 44, 56, 110)
 EXPECTED = {f"{kind}{d}" for kind in ("resnet", "preresnet") for d in DEPTHS}
-EXPECTED |= {"wrn28_10", "vgg_a"}
+EXPECTED |= {"wrn28_10", "vgg_a", "resnet18", "resnet34", "resnet50", "resnet101", "resnetv2_50"}
 
 
 def test_unknown_name(norms):
@@ -26,7 +26,8 @@ def test_unknown_name(norms):
         create_model("resnett", norms, classes=2)
     text = str(error.value)
     assert text == (
-        "model 'resnett': must be one of resnet, preresnet, wrn, vgg, did you mean 'resnet'?"
+        "model 'resnett': must be one of resnet, preresnet, wrn, vgg, imagenet_resnet,"
+        " imagenet_preresnet, did you mean 'resnet'?"
     )
 
 
@@ -53,6 +54,17 @@ def test_bad_depth(name, depth, norms):
 def test_bad_depth_of_wrn(depth, norms):
     with pytest.raises(UserError, match=r"^depth=.*6n \+ 4 with n >= 1, such as 16, 22, 28, 40$"):
         create_model("wrn", norms, classes=2, depth=depth)
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("imagenet_resnet", "18, 34, 50, 101, 152"), ("imagenet_preresnet", "50, 101, 152")],
+)
+@pytest.mark.parametrize("depth", [0, 20, 50.0, "50", True, None])
+def test_bad_depth_for_imagenet(name, known, depth, norms):
+    with pytest.raises(UserError) as error:
+        create_model(name, norms, classes=2, depth=depth)
+    assert str(error.value) == f"depth={depth!r}: must be one of {known}"
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "10", True])

@@ -10,6 +10,7 @@ from normbench.errors import UserError
 from normbench.models import create_model
 from normbench.models.layers import Conv
 from normbench.models.resnet import BasicBlock
+from normbench.models.shortcut import padded
 
 SIZES = {20: 269_722, 32: 464_154, 44: 658_586, 56: 853_018, 110: 1_727_962}
 
@@ -55,7 +56,7 @@ def test_resolutions(norms):
 @pytest.mark.parametrize(("channels", "stride", "size"), [(4, 1, 6), (10, 2, 6), (10, 2, 7)])
 def test_block_is_its_formula(channels, stride, size, norms):
     torch.manual_seed(0)
-    block = BasicBlock(norms, 4, channels, stride, stage=1)
+    block = BasicBlock(norms, 4, channels, stride, 1, padded(4, channels, stride))
     for norm in (block.norm1, block.norm2):
         torch.nn.init.normal_(norm.weight)
         torch.nn.init.normal_(norm.bias)

@@ -62,13 +62,17 @@ def batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
     return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
 
 
+@pytest.mark.parametrize("activation", ["none", "relu"])
 @pytest.mark.parametrize(("make", "count"), NETWORKS)
 def test_bn_by_bn_computes_what_the_network_did(
-    make: Callable[[], nn.Module], count: int | None, capsys: pytest.CaptureFixture[str]
+    make: Callable[[], nn.Module],
+    count: int | None,
+    activation: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     model = lived(make)
     count = count or len(batch_norms(model))
-    converted = convert_norms(copy.deepcopy(model), "bn")
+    converted = convert_norms(copy.deepcopy(model), "bn", activation=activation)
     captured = capsys.readouterr()
     assert f"replaced {count} BatchNorm2d by bn" in captured.err
     assert captured.out == ""
@@ -211,6 +215,43 @@ def test_images_per_worker_go_to_every_layer() -> None:
     model = convert_norms(nn.Sequential(nn.BatchNorm2d(3)), "bn", images=2).double()
     bn = nn.BatchNorm2d(3).double()
     close(model(batch()), torch.cat([bn(x) for x in batch().split(2)]))
+
+
+@pytest.mark.parametrize("images", [None, 2])
+def test_a_synchronized_batch_norm_pools_over_all_workers(images: int | None) -> None:
+    """torch's own computes on GPUs alone; in one process it is a BatchNorm2d."""
+    synced = nn.SyncBatchNorm(3).double()
+    both = nn.Sequential(nn.BatchNorm2d(3).double(), nn.Identity(), synced, nn.ReLU())
+    model = convert_norms(both, "bn", activation="relu", images=images)
+    assert [norm.images for norm in (model[0], model[2])] == [images, None]
+    assert [norm.activation for norm in (model[0], model[2])] == ["none", "relu"]
+    x = batch()
+    close(model[2](x), nn.functional.batch_norm(x, None, None, training=True).relu())
+
+
+def test_a_synchronized_batch_norm_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.SyncBatchNorm(3), nn.BatchNorm1d(3))
+    convert_norms(model, "frn")
+    said = capsys.readouterr().err
+    assert said.endswith(
+        "replaced 1 BatchNorm2d and 1 SyncBatchNorm by frn; left alone: 1 BatchNorm1d\n"
+    )
+    assert type(model[2]) is nn.BatchNorm1d
+
+
+def test_a_synchronized_batch_norm_among_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    with pytest.raises(UserError, match="SyncBatchNorm among several processes"):
+        convert_norms(nn.Sequential(nn.SyncBatchNorm(3)), "bn")
+    convert_norms(nn.Sequential(nn.BatchNorm2d(3)), "bn")
+
+
+def test_lazy_and_quantized_norms_are_refused() -> None:
+    with pytest.raises(UserError, match=r"cannot replace LazyBatchNorm2d.*run the model once"):
+        convert_norms(nn.Sequential(nn.BatchNorm2d(3), nn.LazyBatchNorm2d()), "frn")
+    with pytest.raises(UserError, match="a quantized BatchNorm2d"):
+        convert_norms(nn.Sequential(torch.ao.nn.quantized.BatchNorm2d(3)), "frn")
 
 
 def test_an_error_leaves_the_model_whole() -> None:
