@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from normbench.config import Settings
 from normbench.norms import Role
@@ -15,12 +15,12 @@ from normbench.norms.base import project_own
 def sgd(model: nn.Module, settings: Settings) -> torch.optim.SGD:
     """SGD with momentum over `parameter_groups`; each group's lr is set by `set_learning_rate`."""
     groups = parameter_groups(model, settings.weight_decay, settings.norm_weight_decay)
+    fused = settings.precision != "fp16"  # a skipped first step leaves its momentum undefined
+    device = next(model.parameters()).device
+    for group in groups:  # on CUDA a tensor, which a graph of the step reads anew each time
+        group["lr"] = torch.zeros((), device=device) if fused and device.type == "cuda" else 0.0
     return torch.optim.SGD(
-        groups,
-        lr=0.0,
-        momentum=settings.momentum,
-        nesterov=settings.nesterov,
-        fused=settings.precision != "fp16",  # a skipped first step leaves its momentum undefined
+        groups, momentum=settings.momentum, nesterov=settings.nesterov, fused=fused
     )
 
 
@@ -63,9 +63,12 @@ def learning_rate(settings: Settings, epoch: float) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """The rate for every group, times its multiplier."""
+    """The rate for every group, times its multiplier; a tensor keeps its place (see `graph`)."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group["lr_multiplier"]
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate * group["lr_multiplier"])
+        else:
+            group["lr"] = rate * group["lr_multiplier"]
 
 
 def project(model: nn.Module) -> None:

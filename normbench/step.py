@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,23 @@ class Step:
             self.backward(self.forward(some, truth))
         self.update()
 
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, for a checkpoint."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Goes back to a `state`, of any device."""
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate  # a number or a tensor, as this device wants it
+
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """The part's share of the mean loss over the step."""
         with self.autocast():
@@ -65,7 +83,8 @@ class Step:
         """The region that computes in `precision`."""
         if self.precision == "fp32":
             return nullcontext()
-        return torch.autocast(self.device.type, PRECISION[self.precision])
+        # no cache of weights: one would outlive a recording of the step; each is used once
+        return torch.autocast(self.device.type, PRECISION[self.precision], cache_enabled=False)
 
 
 def mean_of_statistics(model: nn.Module, parts: Iterable[Part], count: int) -> Iterator[Part]:
