@@ -1,0 +1,1 @@
+"""Speed, measured: layers, steps and studies, each against a named peer in the same run."""

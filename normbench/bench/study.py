@@ -1,0 +1,64 @@
+"""`normbench bench study`: a small study from its first process to its last, by cells at a time."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from normbench.config import Settings
+from normbench.errors import FailedError
+from normbench.scheduler import run_cells
+from normbench.sweep import Cell, Slots
+
+NORMS = ("bn", "gn", "frn", "sn")
+Compose = Callable[[list[str]], Settings]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Seconds of the whole, of all its cells' training, and of the rest: start, test, records.
+
+    threads: of torch, in each cell; speedup: against the first row.
+    """
+
+    cells: int
+    at_a_time: int
+    threads: int
+    wall_s: float
+    training_s: float
+    rest_s_per_cell: float
+    cells_per_hour: float
+    speedup: float
+
+
+def measure(
+    compose: Compose, words: list[str], jobs: Sequence[int], gpus: int, seeds: int
+) -> Iterator[Row]:
+    """The same cells, in a folder that is thrown away, for each number of cells at a time.
+
+    words: settings of `normbench train`. On a machine with GPUs a job is a cell on each of them.
+    """
+    first = None
+    for count in jobs:
+        slots = Slots.of(count, count, gpus)
+        with tempfile.TemporaryDirectory() as folder:
+            each = [f"norm={norm} seed={seed}".split() for norm in NORMS for seed in range(seeds)]
+            overrides = [[*words, *one, f"results={folder}"] for one in each]
+            cells = [Cell(tuple(some), compose(some)) for some in overrides]
+            start = time.perf_counter()
+            ends = run_cells(cells, slots, Console(quiet=True))
+            wall = time.perf_counter() - start
+            if bad := [*ends["failed"], *ends["invalid"]]:
+                raise FailedError(f"{bad[0].command}: {bad[0].error}")
+            records = [cell.record() for cell in cells]
+            training = sum(record.train_seconds for record in records if record is not None)
+        first = first or wall
+        rest = (wall * len(slots.devices) - training) / len(cells)
+        yield Row(
+            len(cells), len(slots.devices), slots.threads, wall, training, rest,
+            3600 * len(cells) / wall, first / wall,
+        )  # fmt: skip
