@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,8 +16,10 @@ from normbench.config import Choice, Settings, plain_words
 from normbench.data import dataset_info, stream
 from normbench.errors import UserError, did_you_mean
 from normbench.evaluate import EVALUATION_BATCH
+from normbench.foreign import foreign_network, is_foreign
 from normbench.models import create_model, model_options
 from normbench.norms import NormFactory, norm_class, options_of
+from normbench.recompute import recompute
 
 
 def device_of(settings: Settings) -> torch.device:
@@ -30,8 +33,14 @@ def device_of(settings: Settings) -> torch.device:
     return torch.device(name)
 
 
-def create_network(settings: Settings, generator: torch.Generator | None) -> nn.Module:
-    """The network of a cell, on the default device, with weights drawn from `generator`."""
+def create_network(
+    settings: Settings, generator: torch.Generator | None, say: bool = False
+) -> nn.Module:
+    """The network of a cell, on the default device, with weights drawn from `generator`.
+
+    Those of torchvision and timm are drawn from torch's own stream; with `say`, stderr is told what
+    was replaced in them.
+    """
     norm = NormFactory(
         settings.norm.name,
         chosen=settings.activation,
@@ -39,18 +48,28 @@ def create_network(settings: Settings, generator: torch.Generator | None) -> nn.
         options=settings.norm.options,
         stages=None if settings.norm_stages is None else tuple(settings.norm_stages),
     )
-    classes = dataset_info(settings.dataset.name)[0]
-    return create_model(
-        settings.model.name, norm, classes=classes, generator=generator, **settings.model.options
-    )
+    classes = dataset_info(settings.dataset.name, settings.dataset.options)[0]
+    if is_foreign(settings.model.name):
+        network, words = foreign_network(settings.model.name, classes, norm)
+        if say:
+            print(f"{settings.model.name}: {words}", file=sys.stderr)
+    else:
+        network = create_model(
+            settings.model.name,
+            norm,
+            classes=classes,
+            generator=generator,
+            **settings.model.options,
+        )
+    return recompute(network, settings.recompute)
 
 
 def seeded_network(settings: Settings, device: torch.device) -> nn.Module:
     """The network with the first weights of `settings.seed`; torch's own stream is left alone."""
     weights = stream(settings.seed, "weights", 0)
-    with torch.random.fork_rng(devices=[]):  # for a user's norm that draws from torch's stream
-        torch.manual_seed(weights.initial_seed())
-        network = create_network(settings, weights).to(device)
+    with torch.random.fork_rng(devices=[]):  # for what draws from torch's stream: a user's norm,
+        torch.manual_seed(weights.initial_seed())  # a network of torchvision or timm
+        network = create_network(settings, weights, say=True).to(device)
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
     return network.to(memory_format=layout)
 
@@ -60,7 +79,7 @@ def check(settings: Settings) -> None:
 
     UserError for what the user chose (groups that do not divide, 1×1 maps, an unknown option, ...).
     """
-    _, images, _, size = dataset_info(settings.dataset.name)
+    classes, images, _, size = dataset_info(settings.dataset.name, settings.dataset.options)
     if settings.sgd_batch > images:
         raise UserError(
             f"batch={settings.batch} × workers={settings.workers} = {settings.sgd_batch} images a"
@@ -68,20 +87,30 @@ def check(settings: Settings) -> None:
         )
     norm, model = settings.norm, settings.model
     check_options("norm", norm, options_of(norm_class(norm.name, norm.options.get("target"))))
-    check_options("model", model, model_options(model.name))
+    foreign = is_foreign(model.name)
+    check_options("model", model, {} if foreign else model_options(model.name))
     with torch.device("meta"):
-        check_stages(settings)
+        if not foreign:
+            check_stages(settings)
         network = create_network(settings, None)
         try:
-            network(torch.empty(settings.sgd_batch, 3, size, size))
+            part = settings.sgd_batch // settings.accumulate
+            logits = network(torch.empty(part, 3, size, size))
             network.eval()(torch.empty(EVALUATION_BATCH, 3, size, size))
         except UserError:
             raise
-        except Exception:
-            if (
-                norm.name != "custom"
-            ):  # a user's norm may need real numbers: then it shows as it runs
+        except Exception as error:
+            if norm.name == "custom" or (foreign and isinstance(error, NotImplementedError)):
+                return  # it may need real numbers: then it shows as it runs
+            if not foreign:
                 raise
+            said = " ".join(str(error).split())
+            raise UserError(
+                f"model={model.name} cannot take {size}×{size} images of {settings.dataset.name}:"
+                f" {said}; take larger images, or another network"
+            ) from error
+    if foreign and getattr(logits, "shape", None) != (part, classes):
+        raise UserError(f"model={model.name} does not return one row of {classes} logits an image")
 
 
 def check_stages(settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -172,12 +173,28 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    offer_foreign(overrides)
     try:
         if not GlobalHydra.instance().is_initialized():
             hydra.initialize_config_module("normbench.conf", **version_base())
         return plain(hydra.compose("train", overrides=list(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(readable(error)) from None
+
+
+def offer_foreign(words: Sequence[str]) -> None:
+    """Makes a choice, which in conf/ is a file, of each LIBRARY/NAME that a word gives to model."""
+    from hydra.core.config_store import ConfigStore
+
+    from normbench.foreign import is_foreign
+
+    for word in words:
+        group, _, values = word.partition("=")
+        for value in re.findall(r"\w+/[\w.]+", values) if group == "model" else ():
+            if is_foreign(value):
+                folder, _, name = f"model/{value}".rpartition("/")
+                node = {"name": value, "label": value.replace("/", "_")}
+                ConfigStore.instance().store(name, node, group=folder, package="model")
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -197,6 +214,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
 def with_hydra(job: Callable[[DictConfig], None], arguments: list[str]) -> int:
     """Hydra's own entry, with its errors as ours; the exit code of the multirun, if it was one."""
     refuse_old_hydra()
+    offer_foreign(arguments)
     import hydra
     from hydra.core.plugins import Plugins
     from hydra.errors import HydraException
@@ -244,6 +262,13 @@ def report(arguments: list[str]) -> int:
     return show(arguments)
 
 
+def bench(arguments: list[str]) -> int:
+    from normbench.bench.command import run
+    from normbench.config import parse
+
+    return run(arguments, lambda words: parse(compose(words)))
+
+
 def list_(arguments: list[str]) -> int:
     from normbench.listing import main as show
 
@@ -260,6 +285,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "sweep": sweep,
     "report": report,
+    "bench": bench,
     "list": list_,
     "fetch": fetch,
 }

@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails
 
 from normbench.errors import UserError, did_you_mean, divisors
+from normbench.imagefolder import digest
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 PAPER_WORKERS = 8
@@ -76,6 +77,8 @@ class Settings:
     precision: Literal["fp32", "bf16", "fp16"]
     channels_last: bool
     accumulate: Count
+    recompute: list[str]
+    cuda_graph: bool
     protocol: Literal["scaled", "fixed"]
     device: Literal["auto", "cpu", "cuda"]
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$")]
@@ -104,6 +107,8 @@ class Settings:
 NO_RESULT = (
     "protocol",
     "accumulate",
+    "recompute",
+    "cuda_graph",
     "device",
     "study",
     "results",
@@ -117,6 +122,8 @@ def identity(settings: Settings) -> str:
     decisive = {k: v for k, v in dataclasses.asdict(settings).items() if k not in NO_RESULT}
     for key in NO_RESULT_OF_DATASET:
         decisive["dataset"]["options"].pop(key, None)
+    if settings.dataset.name == "folder":
+        decisive["content"] = digest(str(settings.dataset.options.get("root")))
     if settings.norm.name == "custom":
         decisive["source"] = source_of(str(settings.norm.options.get("target")))
     text = json.dumps(decisive, sort_keys=True)
@@ -160,7 +167,7 @@ def canonical(settings: Settings) -> Settings:
     )
 
 
-SWEEP_ONLY = ("jobs", "jobs_per_gpu", "seeds", "axes", "points", "report")  # of no single run
+NOT_OF_A_RUN = ("jobs", "jobs_per_gpu", "seeds", "axes", "points", "report", "gn_groups")
 
 
 def parse(data: Mapping[str, Any]) -> Settings:
@@ -169,7 +176,7 @@ def parse(data: Mapping[str, Any]) -> Settings:
     Raises UserError, one line, for an unknown key, a wrong type or value, or fields that do not fit
     together.
     """
-    plain = {key: value for key, value in data.items() if key not in SWEEP_ONLY}
+    plain = {key: value for key, value in data.items() if key not in NOT_OF_A_RUN}
     for group in ("norm", "model", "dataset"):
         plain[group] = choice(group, plain.get(group))
     evaluate = plain.get("evaluate", {})
@@ -208,6 +215,8 @@ def choice(group: str, data: Any) -> Choice:
     if data["name"] == "custom":
         options |= options.pop("options", {})
         label = str(options.get("target")).rpartition(".")[2]
+    if group == "dataset" and data["name"] == "folder" and options.get("root"):
+        label = Path(str(options["root"])).expanduser().resolve().name.removesuffix(".tar")
     values = {"name": data["name"], "label": label, "options": options}
     return build(Choice, values, f"{group}.")
 

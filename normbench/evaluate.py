@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,28 +15,40 @@ from normbench.norms import Norm
 EVALUATION_BATCH = 500
 
 
+class Accuracy(NamedTuple):
+    """Of all images: top-1 and top-5 in percent, mean cross-entropy. No top-5 of 5 classes or fewer."""
+
+    top1_percent: float
+    top5_percent: float | None
+    loss: float
+
+
 @torch.no_grad()
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Top-1 in percent and mean cross-entropy over all images [N, 3, H, W], in evaluation mode."""
+def accuracy(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Accuracy:
+    """In evaluation mode, per image: `batches` of images [B, 3, H, W] and labels, of any sizes."""
     model.eval()
-    correct = torch.zeros((), device=images.device)
-    loss = torch.zeros((), device=images.device)
-    for start in range(0, len(images), EVALUATION_BATCH):
-        some = images[start : start + EVALUATION_BATCH]
-        truth = labels[start : start + EVALUATION_BATCH]
+    images = 0
+    top1 = top5 = loss = torch.zeros(
+        ()
+    )  # not looked at before the end: a look waits for the device
+    for some, truth in batches:
         logits = model(some).float()
-        correct += (logits.argmax(1) == truth).sum()
-        loss += F.cross_entropy(logits, truth, reduction="sum")
-    return 100 * correct.item() / len(images), loss.item() / len(images)
+        images += len(truth)
+        top1 = top1 + (logits.argmax(1) == truth).sum()
+        if enough := logits.shape[1] > 5:
+            top5 = top5 + (logits.topk(5).indices == truth[:, None]).sum()
+        loss = loss + F.cross_entropy(logits, truth, reduction="sum")
+    percent = 100 * top5.item() / images if enough else None
+    return Accuracy(100 * top1.item() / images, percent, loss.item() / images)
 
 
 @torch.no_grad()
-def channel_mean_deviation(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+def channel_mean_deviation(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tensor]:
     """How far the means of channels spread over images behind each norm without activation.
 
-    By layer, [C]: the deviation over images [N, 3, H, W] of the mean of a channel's pixels, as a share
-    of the deviation of all its pixels over all images; in evaluation mode. After Gao et al. 2021,
-    whose figure compares the stability of features behind BN and behind RBN.
+    By layer, [C]: the deviation over all images of `batches` [B, 3, H, W] of the mean of a channel's
+    pixels, as a share of the deviation of all its pixels over all images; in evaluation mode. After
+    Gao et al. 2021, whose figure compares the stability of features behind BN and behind RBN.
     """
     model.eval()
     outputs: dict[str, list[Tensor]] = {}
@@ -50,8 +63,8 @@ def channel_mean_deviation(model: nn.Module, images: Tensor) -> dict[str, Tensor
         for layer, module in model.named_modules()
         if isinstance(module, Norm) and module.activation == "none"
     ]
-    for start in range(0, len(images), EVALUATION_BATCH):
-        model(images[start : start + EVALUATION_BATCH])
+    for images in batches:
+        model(images)
     for hook in hooks:
         hook.remove()
     found = {}

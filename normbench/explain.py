@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from normbench.errors import did_you_mean
+from normbench.foreign import LIBRARIES
 
 HELP = """\
 normbench: how normalization layers behave when each worker sees only a few images
@@ -18,6 +19,7 @@ normbench: how normalization layers behave when each worker sees only a few imag
   normbench train -m norm=bn,gn batch=2,8     trains a grid, cell by cell
   normbench sweep experiment=gn_table2        trains a table of a paper; again: finishes it
   normbench report experiment=gn_table2       its table and figures, beside the published numbers
+  normbench bench layers                      speed and memory of every norm, against torch's layers
   normbench list                              norms, models, datasets, experiments, with their papers
   normbench fetch cifar10                     downloads a dataset; fetch --verify checks what is there
 
@@ -27,7 +29,7 @@ normbench: how normalization layers behave when each worker sees only a few imag
 
 def train_help() -> str:
     """How to use `train`, with every setting, its default and its meaning, from its own file."""
-    groups = "\n".join(f"  {g:10s}{', '.join(choices(g))}" for g in ("norm", "model", "dataset"))
+    groups = "\n".join(f"  {g:10s}{', '.join(choices(g))}" for g in ("norm", "model", "dataset", "recipe"))
     return f"""\
 normbench train [-m] [key=value ...]   trains a network and writes results/runs/.../record.json
 
@@ -68,10 +70,11 @@ def settings_text() -> str:
 
 
 def choices(group: str) -> list[str]:
-    """The choices of a group: the files in its folder."""
+    """The choices of a group: the files in its folder, and the libraries with networks."""
     folder = files("normbench.conf") / group
     names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+    own = sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+    return own + [f"{library}/NAME" for library in LIBRARIES if group == "model"]
 
 
 def readable(error: Exception) -> str:

@@ -7,11 +7,13 @@ import os
 from importlib.resources import files
 
 from normbench.errors import UserError, did_you_mean
+from normbench.foreign import LIBRARIES
 
 GROUPS = {
     "norms": "norm",
     "models": "model",
     "datasets": "dataset",
+    "recipes": "recipe",
     "experiments": "experiment",
     "scales": "scale",
 }
@@ -51,7 +53,10 @@ def show(group: str) -> None:
 
 
 def entries(group: str) -> dict[str, tuple[str, str]]:
-    """name -> (what it is, source), from `# What it is. Source` at the head of each file."""
+    """name -> (what it is, source), from `# What it is. Source` at the head of each file.
+
+    And the libraries whose networks are choices too.
+    """
     folder = files("normbench.conf") / group
     found = {}
     for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
@@ -60,4 +65,6 @@ def entries(group: str) -> dict[str, tuple[str, str]]:
             first = next(line for line in lines if "@package" not in line).removeprefix("# ")
             what, _, source = first.partition(". ")
             found[file.name.removesuffix(".yaml")] = what.rstrip("."), source
+    if group == "model":
+        found |= {f"{library}/NAME": said for library, said in LIBRARIES.items()}
     return found

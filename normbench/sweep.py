@@ -11,7 +11,6 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from statistics import mean
 from typing import Any, Literal
 
@@ -169,12 +168,11 @@ def plan(cells: Sequence[Cell], at_a_time: int) -> list[str]:
 
 def fetch_data(cells: Sequence[Cell]) -> None:
     """Has the data of all cells on disk before the first begins."""
-    from normbench.data.sources import ensure
+    from normbench.data.info import prepare
 
-    wanted = set()
+    datasets = {}
     for cell in cells:
         if cell.settings is not None and cell.state() != "done":
-            options = cell.settings.dataset.options
-            wanted.add((cell.settings.dataset.name, options.get("root"), options.get("source")))
-    for name, root, source in sorted(wanted, key=str):
-        ensure(name, root=Path(root) if root else None, source=source)
+            datasets[repr(cell.settings.dataset)] = cell.settings.dataset
+    for dataset in datasets.values():
+        prepare(dataset.name, dataset.options)

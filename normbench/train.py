@@ -13,15 +13,21 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
-from normbench import checkpoint, record
+from normbench import checkpoint, memory, record
 from normbench.board import Board
 from normbench.build import check, device_of, seeded_network
 from normbench.config import Settings
-from normbench.data import Batcher, Dataset, draw_plan, load_dataset, normalize
-from normbench.data.augment import Epoch
+from normbench.data import Dataset, Feed, FolderDataset, Shown, load_dataset, stream
 from normbench.display import Follower
 from normbench.errors import FailedError, UserError
-from normbench.evaluate import accuracy, channel_mean_deviation, population_statistics
+from normbench.evaluate import (
+    EVALUATION_BATCH,
+    Accuracy,
+    accuracy,
+    channel_mean_deviation,
+    population_statistics,
+)
+from normbench.graph import Replay, recorded
 from normbench.optimizer import learning_rate, set_learning_rate
 from normbench.provenance import device_name, git_commit, learned, peak_memory_mib, versions
 from normbench.record import Metrics, Record, Row
@@ -41,9 +47,7 @@ def run(settings: Settings, display: Follower) -> Record:
         display.already_done(settings, old)
         return old
     check(settings)
-    options = settings.dataset.options
-    root = Path(options["root"]) if options.get("root") else None
-    data = load_dataset(settings.dataset.name, root=root, source=options.get("source"))
+    data = data_of(settings)
     with alone_in(settings.folder):
         if (old := record.read_record(settings.folder)) is not None and old.done:
             display.already_done(settings, old)  # by another process, a moment ago
@@ -56,8 +60,8 @@ def run(settings: Settings, display: Follower) -> Record:
             result = train(settings, data, device, display, rows)
         except Exception as error:
             status: record.Status = "failed"
-            memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
-            if memory or "can't allocate memory" in str(error):
+            full = isinstance(error, torch.OutOfMemoryError | MemoryError)
+            if full or "can't allocate memory" in str(error):
                 status = "out_of_memory"
             what = " ".join(f"{type(error).__name__}: {error}".split())
             bad = record.record_of(settings, status, rows, error=what)
@@ -68,12 +72,28 @@ def run(settings: Settings, display: Follower) -> Record:
     return result
 
 
+def data_of(settings: Settings) -> Dataset | FolderDataset:
+    """The images of a run."""
+    data = load_dataset(settings.dataset.name, **settings.dataset.options)
+    if isinstance(data, FolderDataset) and len(data.train) < settings.sgd_batch:
+        raise UserError(
+            f"batch={settings.batch} × workers={settings.workers} = {settings.sgd_batch} images a"
+            f" step, but {len(data.train)} can be decoded; lower batch or workers"
+        )
+    return data
+
+
 def train(
-    settings: Settings, data: Dataset, device: torch.device, display: Follower, rows: list[Row]
+    settings: Settings,
+    data: Dataset | FolderDataset,
+    device: torch.device,
+    display: Follower,
+    rows: list[Row],
 ) -> Record:
     """Trains from the folder's checkpoint, or from the start, to the end; fills `rows`."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
+    memory.warn(settings, device)
     run_ = Run.start(settings, data, device)
     rows += run_.resume()
     metrics = Metrics(settings.folder, rows)
@@ -111,11 +131,13 @@ def epochs(run: Run, first: int, on_step: Callable[[int, int], None]) -> Iterato
         shown = run.plan(epoch)
         steps = shown.steps(settings.sgd_batch)
         step.begin()
+        torch.manual_seed(stream(settings.seed, "dropout", epoch).initial_seed())
+        take = run.stepper(shown)
         start = time.perf_counter()
         for done in range(1, steps + 1):
             rate = learning_rate(settings, epoch + done / steps)
             set_learning_rate(step.optimizer, rate)
-            step(*shown.batch(done - 1, settings.sgd_batch))
+            take(done - 1)
             if done % CHECK_EVERY == 0 or done == steps:
                 if not math.isfinite(step.loss_sum.item()):
                     yield run.row(epoch, rate, None, None, start, done)
@@ -133,31 +155,34 @@ class Run:
     device: torch.device
     model: nn.Module
     step: Step
-    batcher: Batcher
-    test_images: Tensor
-    test_labels: Tensor
+    feed: Feed
+    replay: Replay | None = None  # the step as a CUDA graph, when it has been recorded
 
     @classmethod
-    def start(cls, settings: Settings, data: Dataset, device: torch.device) -> Run:
+    def start(cls, settings: Settings, data: Dataset | FolderDataset, device: torch.device) -> Run:
         """Everything at its first values, images and network on the device."""
-        train, test = data.train.to(device), data.test.to(device)
-        last = settings.channels_last
-        batcher = Batcher(train.pixels, train.labels, data.mean, data.std, channels_last=last)
-        test_images = normalize(test.pixels, data.mean, data.std, channels_last=last)
+        feed = data.on(device, channels_last=settings.channels_last)
         model = seeded_network(settings, device)
         step = Step(model, settings, device)
-        return cls(settings, device, model, step, batcher, test_images, test.labels)
+        return cls(settings, device, model, step, feed)
 
     @property
     def parameters(self) -> int:
         return sum(p.numel() for p in self.model.parameters())
 
-    def plan(self, epoch: int) -> Epoch:
+    def plan(self, epoch: int) -> Shown:
         """The images of an epoch in the run's own order, cropped and flipped."""
-        s = self.settings
-        n = len(self.batcher.labels)
-        drawn = draw_plan(n, s.seed, epoch, augment=s.augment, device=self.device)
-        return self.batcher.epoch(drawn)
+        return self.feed.epoch(self.settings.seed, epoch, augment=self.settings.augment)
+
+    def stepper(self, shown: Shown) -> Callable[[int], None]:
+        """What takes step 0, 1, ... of the epoch: on CUDA a graph, if the step can be recorded."""
+        step, size = self.step, self.settings.sgd_batch
+        graph = self.settings.cuda_graph and self.device.type == "cuda"
+        if graph and self.replay is None and self.settings.precision != "fp16":  # its scaler waits
+            self.replay = recorded(step, shown, size)
+        if (replay := self.replay) is not None:
+            return lambda number: replay(shown, number)
+        return lambda number: step(*shown.batch(number, size))
 
     def row(
         self,
@@ -170,33 +195,35 @@ class Run:
     ) -> Row:
         """The line of an epoch; evaluates, unless training diverged (loss None)."""
         seconds = time.perf_counter() - start
-        test_top1 = test_loss = None
+        test_top1 = test_top5 = test_loss = None
         if loss is not None:
-            test_top1, test_loss = self.evaluate(epoch)
+            test_top1, test_top5, test_loss = self.evaluate(epoch)
         return {
             "epoch": epoch + 1,
             "lr": rate,
             "train_loss": loss,
             "train_top1_percent": top1,
             "test_top1_percent": test_top1,
+            "test_top5_percent": test_top5,
             "test_loss": test_loss if test_loss is None or math.isfinite(test_loss) else None,
             "train_seconds": seconds,
             "images_per_second": steps * self.settings.sgd_batch / seconds,
         }
 
-    def evaluate(self, epoch: int) -> tuple[float, float]:
-        """Top-1 in percent and loss on the test images, with the statistics that were chosen."""
+    def evaluate(self, epoch: int) -> Accuracy:
+        """Accuracy on the test images, with the statistics that were chosen."""
         statistics: AbstractContextManager[None] = nullcontext()
         if self.settings.evaluate.statistics == "precise":
             statistics = population_statistics(self.model, self.fresh_batches(epoch))
         with self.step.autocast(), statistics:
-            return accuracy(self.model, self.test_images, self.test_labels)
+            return accuracy(self.model, self.feed.test(EVALUATION_BATCH))
 
     def learned(self) -> dict[str, dict[str, list[float]]]:
         """What the norms learned, and the spread of their channel means where that is asked for."""
         found = learned(self.model)
         if self.settings.channel_means:
-            spread = channel_mean_deviation(self.model, self.test_images)
+            images = (some for some, _ in self.feed.test(EVALUATION_BATCH))
+            spread = channel_mean_deviation(self.model, images)
             for layer, values in spread.items():
                 found.setdefault(layer, {})["mean_deviation"] = values.tolist()
         return found
@@ -213,22 +240,14 @@ class Run:
 
     def save(self, rows: list[Row]) -> None:
         """The checkpoint after the last of `rows`."""
-        state = {
-            "rows": rows,
-            "model": self.model.state_dict(),
-            "optimizer": self.step.optimizer.state_dict(),
-            "scaler": self.step.scaler.state_dict(),
-        }
-        checkpoint.save(self.settings.folder, state)
+        checkpoint.save(self.settings.folder, {"rows": rows, **self.step.state()})
 
     def resume(self) -> list[Row]:
         """Goes back to the folder's checkpoint; the rows of the epochs it has seen."""
         state = checkpoint.load(self.settings.folder, self.device)
         if state is None:
             return []
-        self.model.load_state_dict(state["model"])
-        self.step.optimizer.load_state_dict(state["optimizer"])
-        self.step.scaler.load_state_dict(state["scaler"])
+        self.step.load(state)
         return list(state["rows"])
 
 

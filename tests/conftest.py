@@ -66,7 +66,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Dataset:
     data = Dataset("tiny", CLASSES, half, quarter, split(IMAGES), split(TEST_IMAGES))
     info = (CLASSES, IMAGES, TEST_IMAGES, SIZE)
     monkeypatch.setattr(train, "load_dataset", lambda *_, **__: data)
-    monkeypatch.setattr(build, "dataset_info", lambda _: info)
+    monkeypatch.setattr(build, "dataset_info", lambda *_: info)
     monkeypatch.chdir(tmp_path)
     return data
 

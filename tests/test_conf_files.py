@@ -12,6 +12,8 @@ import pytest
 
 from normbench.build import check
 from normbench.config import parse
+from normbench.data.info import OWN
+from normbench.errors import UserError
 from normbench.norms import NORMS
 
 Composed = Callable[..., dict[str, Any]]
@@ -44,7 +46,32 @@ def test_models(composed: Composed, model: str) -> None:
 def test_datasets(composed: Composed, dataset: str) -> None:
     settings = parse(composed(f"dataset={dataset}"))
     assert settings.dataset.label == dataset
+    if dataset in OWN:
+        with pytest.raises(UserError, match=f"dataset={dataset} needs dataset.root=…"):
+            check(settings)
+    else:
+        check(settings)
+
+
+@pytest.mark.parametrize("recipe", names("recipe"))
+def test_recipes(composed: Composed, recipe: str) -> None:
+    """Each on a network and images of the kind it was made for; 256 images a step, or BIN's 128."""
+    settings = parse(composed(f"recipe={recipe}", "dataset=imagenette", "model=resnet18"))
+    assert settings.peak_lr == pytest.approx(0.1)
+    assert settings.weight_decay == 1e-4
     check(settings)
+
+
+@pytest.mark.parametrize("scale", ["imagenet", "imagenette"])
+@pytest.mark.parametrize("norm", ["bn", "gn", "frn"])
+def test_scales_for_photographs(composed: Composed, scale: str, norm: str) -> None:
+    """GN has the paper's 32 groups there; a paper's own recipe takes the place of the common one."""
+    own = "dataset=imagenette" if scale == "imagenet" else "batch=32"
+    settings = parse(composed(f"scale={scale}", own, f"norm={norm}"))
+    assert settings.schedule == "cosine"
+    assert settings.norm.options.get("groups", 32) == 32
+    check(settings)
+    assert parse(composed(f"scale={scale}", own, "recipe=gn")).schedule == "step"
 
 
 @pytest.fixture
@@ -82,8 +109,6 @@ def test_custom(composed: Composed) -> None:
     ],
 )
 def test_custom_options_are_checked(composed: Composed, word: str, message: str) -> None:
-    from normbench.errors import UserError
-
     settings = parse(composed("norm=custom", "norm.target=own_norm_of_a_test.Mine", word))
     with pytest.raises(UserError, match=message):
         check(settings)

@@ -25,6 +25,8 @@ Cell = Callable[..., Settings]
 NOT_DECISIVE: dict[str, Any] = {
     "protocol": "fixed",
     "accumulate": 2,
+    "recompute": ["stages.*"],
+    "cuda_graph": False,
     "device": "auto",
     "study": "another",
     "results": "elsewhere",
@@ -91,6 +93,30 @@ def test_where_the_data_lies_does_not_decide(cell: Cell) -> None:
     here = {"name": "cifar10", "root": None, "source": None}
     there = {"name": "cifar10", "root": "/data", "source": "http://mirror"}
     assert identity(cell(dataset=here)) == identity(cell(dataset=there))
+
+
+def folder(cell: Cell, root: Path, **options: Any) -> Settings:
+    return cell(dataset={"name": "folder", "root": str(root), "size": 64, **options})
+
+
+def test_a_folder_is_known_by_its_content(cell: Cell, tmp_path: Path) -> None:
+    """Its own name, and the names and sizes of its images, decide; where it lies does not."""
+    for name in ("here", "there/here", "other"):
+        place = tmp_path / name / "train" / "a"
+        place.mkdir(parents=True)
+        (place / "0.jpg").write_bytes(b"123" if name == "other" else b"12")
+    here = folder(cell, tmp_path / "here")
+    assert here.dataset.label == "here"
+    assert "/resnet8-here/" in here.folder.as_posix()
+    assert identity(here) == identity(folder(cell, tmp_path / "there" / "here"))
+    assert identity(here) != identity(folder(cell, tmp_path / "other"))
+    assert identity(here) != identity(folder(cell, tmp_path / "here", cache=False))
+    assert identity(folder(cell, tmp_path / "nowhere")) != identity(here)
+
+
+def test_a_tar_has_its_own_name(cell: Cell, tmp_path: Path) -> None:
+    assert folder(cell, tmp_path / "photos.tar").dataset.label == "photos"
+    assert folder(cell, Path(".")).dataset.label == Path.cwd().name
 
 
 def test_identity_leaves_the_settings_alone(cell: Cell) -> None:

@@ -13,27 +13,26 @@ from torch.nn import functional as F
 
 from normbench import create_norm
 from normbench.config import Settings
-from normbench.evaluate import (
-    EVALUATION_BATCH,
-    accuracy,
-    channel_mean_deviation,
-    population_statistics,
-)
+from normbench.evaluate import accuracy, channel_mean_deviation, population_statistics
 from normbench.record import Record
 
 IMAGES, WORKERS, CHANNELS = 3, 2, 4
 
 
-@pytest.mark.parametrize("count", [1, EVALUATION_BATCH, 2 * EVALUATION_BATCH + 37])
-def test_accuracy_counts_every_image(count: int) -> None:
-    numbers = torch.Generator().manual_seed(count)
-    images = torch.randn(count, 3, 2, 2, generator=numbers)
-    labels = torch.randint(0, 3, (count,), generator=numbers)
+@pytest.mark.parametrize("sizes", [[1], [7], [3, 3, 3], [5, 2], [40, 40, 17]])
+@pytest.mark.parametrize("classes", [3, 5, 6, 12])
+def test_accuracy_counts_every_image_once(sizes: list[int], classes: int) -> None:
+    numbers = torch.Generator().manual_seed(sum(sizes) + classes)
+    images = torch.randn(sum(sizes), classes, 2, 2, generator=numbers)
+    labels = torch.randint(0, classes, (sum(sizes),), generator=numbers)
     model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     logits = images.mean((2, 3))
-    top1, loss = accuracy(model, images, labels)
-    assert top1 == pytest.approx(100 * (logits.argmax(1) == labels).float().mean().item())
-    assert loss == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
+    found = accuracy(model, zip(images.split(sizes), labels.split(sizes), strict=True))
+    rank = (logits > logits.gather(1, labels[:, None])).sum(1)  # how many classes come before
+    top1, top5 = (100 * (rank < k).double().mean().item() for k in (1, 5))
+    assert found.top1_percent == pytest.approx(top1)
+    assert found.top5_percent == (pytest.approx(top5) if classes > 5 else None)
+    assert found.loss == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
 
 
 def test_accuracy_is_in_evaluation_mode_and_without_gradients() -> None:
@@ -44,7 +43,7 @@ def test_accuracy_is_in_evaluation_mode_and_without_gradients() -> None:
             seen.append((self.training, torch.is_grad_enabled()))
             return x.mean((2, 3))
 
-    accuracy(Watch().train(), torch.zeros(4, 3, 2, 2), torch.zeros(4, dtype=torch.int64))
+    accuracy(Watch().train(), [(torch.zeros(4, 3, 2, 2), torch.zeros(4, dtype=torch.int64))])
     assert seen == [(False, False)]
 
 
@@ -139,7 +138,8 @@ def test_everything_is_put_back(name: str) -> None:
     before, momentum = copy.deepcopy(norm.state_dict()), norm.momentum
     with population_statistics(norm, batches()):
         assert not torch.equal(norm.running_mean, before["running_mean"])
-        accuracy(nn.Sequential(norm, nn.Flatten()), batches(1)[0], torch.zeros(6, dtype=torch.long))
+        labels = torch.zeros(6, dtype=torch.long)
+        accuracy(nn.Sequential(norm, nn.Flatten()), [(batches(1)[0], labels)])
     after = norm.state_dict()
     assert all(torch.equal(after[key], value) for key, value in before.items())
     assert norm.momentum == momentum
@@ -180,7 +180,7 @@ def test_spread_of_channel_means() -> None:
     torch.manual_seed(0)
     images = torch.randn(600, 3, 4, 4) + torch.randn(600, 3, 1, 1)
     bare, bent = create_norm("gn", 3, groups=1), create_norm("bn", 3, activation="relu")
-    found = channel_mean_deviation(nn.Sequential(bare, bent), images)
+    found = channel_mean_deviation(nn.Sequential(bare, bent), images.split(250))
     y = bare(images)
     expected = y.mean((2, 3)).std(0) / y.transpose(0, 1).flatten(1).std(1)
     assert list(found) == ["0"]

@@ -20,8 +20,8 @@ from normbench.record import METRICS, RECORD, SETTINGS, Record, read_record, to_
 Cell = Callable[..., Settings]
 Fit = Callable[[Settings], Record]
 ROW = (
-    "epoch", "lr", "train_loss", "train_top1_percent", "test_top1_percent", "test_loss",
-    "train_seconds", "images_per_second",
+    "epoch", "lr", "train_loss", "train_top1_percent", "test_top1_percent", "test_top5_percent",
+    "test_loss", "train_seconds", "images_per_second",
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from normbench.config import Settings
-from normbench.data import Batcher, Dataset
+from normbench.data import Dataset
 from normbench.models import create_model
 from normbench.optimizer import learning_rate
 from normbench.train import Run, epochs
@@ -43,9 +43,7 @@ def start(settings: Settings, data: Dataset) -> Run:
     """A run in float64."""
     run = Run.start(settings, data, CPU)
     run.model.double()
-    train = data.train
-    run.batcher = Batcher(train.pixels, train.labels, data.mean, data.std, dtype=torch.float64)
-    run.test_images = run.test_images.double()
+    run.feed = data.on(CPU, dtype=torch.float64)
     return run
 
 

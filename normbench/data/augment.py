@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from normbench.data.catalogue import Colour
+from normbench.data.feed import Batch, Shown
 
 
 def stream(seed: int, purpose: str, epoch: int) -> torch.Generator:
@@ -66,7 +67,7 @@ def draw_plan(
     return EpochPlan(order, corners[0], corners[1], mirror).to(device)
 
 
-def _affine(
+def affine(
     mean: Colour, std: Colour, device: torch.device | str
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Scale and shift, [3, 1, 1] float32: byte * scale + shift = (byte / 255 - mean) / std."""
@@ -76,7 +77,7 @@ def _affine(
     return scale.float().view(3, 1, 1).to(device), shift.float().view(3, 1, 1).to(device)
 
 
-def _finish(
+def finish(
     values: torch.Tensor,
     scale: torch.Tensor,
     shift: torch.Tensor,
@@ -85,7 +86,8 @@ def _finish(
 ) -> torch.Tensor:
     """Integers [B, 3, H, W] to normalized `dtype`, in the memory format asked for."""
     images = values.to(torch.float32).mul_(scale).add_(shift).to(dtype)
-    return images.contiguous(memory_format=torch.channels_last) if channels_last else images
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return images.contiguous(memory_format=layout)
 
 
 def normalize(
@@ -96,8 +98,8 @@ def normalize(
     channels_last: bool = False,
 ) -> torch.Tensor:
     """(pixels / 255 - mean) / std per channel: uint8 [B, 3, H, W] to `dtype`, same shape."""
-    scale, shift = _affine(mean, std, pixels.device)
-    return _finish(pixels, scale, shift, dtype, channels_last)
+    scale, shift = affine(mean, std, pixels.device)
+    return finish(pixels, scale, shift, dtype, channels_last)
 
 
 def pack(pixels: torch.Tensor, mean: Colour, pad: int) -> torch.Tensor:
@@ -138,7 +140,7 @@ class Batcher:
         self.labels, self.dtype, self.channels_last = labels, dtype, channels_last
         self.height, self.width = pixels.shape[2:]
         self.packed = pack(pixels, mean, pad)
-        self.scale, self.shift = _affine(mean, std, device)
+        self.scale, self.shift = affine(mean, std, device)
         self.index_dtype = torch.int32 if self.packed.numel() < 2**31 else torch.int64
         self.bits = torch.tensor([0, 8, 16], dtype=torch.int32, device=device).view(3, 1)
         rows = torch.arange(self.height)[:, None] * self.packed.shape[2]
@@ -151,7 +153,7 @@ class Batcher:
         return Epoch(self, plan)
 
 
-class Epoch:
+class Epoch(Shown):
     """The batches of one epoch: `batch(step, size)` in any order, at any size."""
 
     def __init__(self, batcher: Batcher, plan: EpochPlan) -> None:
@@ -175,9 +177,19 @@ class Epoch:
         """
         if not 0 <= step < self.steps(size):
             raise IndexError(f"step {step} of {self.steps(size)} steps of {size} images")
-        all_, here = self.batcher, slice(step * size, (step + 1) * size)
-        index = all_.windows.index_select(0, self.flip[here]).add_(self.corner[here])
+        return self.assemble(*self.pieces(step, size))
+
+    def pieces(self, step: int, size: int) -> tuple[torch.Tensor, ...]:
+        """Corner and flip of each image of the batch, and the labels."""
+        here = slice(step * size, (step + 1) * size)
+        return self.corner[here], self.flip[here], self.labels[here]
+
+    def assemble(self, *pieces: torch.Tensor) -> Batch:
+        """The batch of these pieces."""
+        all_, (corner, flip, labels) = self.batcher, pieces
+        size = len(labels)
+        index = all_.windows.index_select(0, flip).add_(corner)
         picked = all_.packed.view(-1).index_select(0, index.view(-1)).view(size, 1, -1)
         bytes_ = (picked >> all_.bits).bitwise_and_(255).view(size, 3, all_.height, all_.width)
-        images = _finish(bytes_, all_.scale, all_.shift, all_.dtype, all_.channels_last)
-        return images, self.labels[here]
+        images = finish(bytes_, all_.scale, all_.shift, all_.dtype, all_.channels_last)
+        return images, labels

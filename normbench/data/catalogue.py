@@ -22,11 +22,22 @@ class File:
 
 
 @dataclass(frozen=True)
-class Archive:
-    """The archive that holds the files, and the addresses it is tried at, the authors' first."""
+class Folder:
+    """A folder of a dataset, CLASS/IMAGE inside: its name and how many images it holds."""
 
     name: str
-    sha256: str
+    images: int
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The archive that holds the files, and the addresses it is tried at, the authors' first.
+
+    `digest`: its SHA-256, or its MD5 (32 digits) where no other is published.
+    """
+
+    name: str
+    digest: str
     urls: tuple[str, ...]
     npm: str | None = None
 
@@ -42,16 +53,17 @@ class Entry:
     mean: Colour
     std: Colour
     folder: str
-    train: tuple[File, ...]
-    test: tuple[File, ...]
+    train: tuple[File, ...] = ()
+    test: tuple[File, ...] = ()
+    folders: tuple[Folder, ...] = ()
     label_bytes: int = 1
     archive: Archive | None = None
     image_size: int = 32
 
     @property
-    def files(self) -> tuple[File, ...]:
-        """Training files, then test files."""
-        return self.train + self.test
+    def files(self) -> tuple[File | Folder, ...]:
+        """Training files, then test files, or the folders of both."""
+        return (*self.train, *self.test, *self.folders)
 
 
 AUTHORS = "https://www.cs.toronto.edu/~kriz"
@@ -160,7 +172,64 @@ CIFAR100 = Entry(
     ),
 )
 
-DATASETS: dict[str, Entry] = {entry.name: entry for entry in (CIFAR10_5K, CIFAR10, CIFAR100)}
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+FASTAI = "https://s3.amazonaws.com/fast-ai-imageclas"
+
+
+def _fastai(name: str, archive: int | str, train: int, test: int, digest: str) -> Entry:
+    """One of the subsets of ImageNet by J. Howard; `archive` is its edition, see `of_archive`."""
+    folder = f"{name}2" if archive == "full" else f"{name}2-{archive}"
+    return Entry(
+        name=of_archive(name, archive),
+        classes=10,
+        train_images=train,
+        test_images=test,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        folder=folder,
+        folders=(Folder("train", train), Folder("val", test)),
+        archive=Archive(f"{folder}.tgz", digest, (f"{FASTAI}/{folder}.tgz",)),
+    )
+
+
+def of_archive(name: str, archive: int | str) -> str:
+    """The name in DATASETS of an edition: shorter side 160 (the plain name), 320, or full size."""
+    return name if archive == 160 else f"{name}-{archive}"
+
+
+# SHA-256 of imagenette: tensorflow_datasets (imagenette/checksums.tsv, sizes and sums since 2021).
+# MD5 of imagewoof: Catalyst (catalyst/contrib/datasets/imagewoof.py); it agrees with torchvision on
+# those of imagenette. Of imagewoof no SHA-256 of the archives of today is published.
+SUBSETS = (
+    _fastai(
+        "imagenette",
+        160,
+        9469,
+        3925,
+        "64d0c4859f35a461889e0147755a999a48b49bf38a7e0f9bd27003f10db02fe5",
+    ),
+    _fastai(
+        "imagenette",
+        320,
+        9469,
+        3925,
+        "569b4497c98db6dd29f335d1f109cf315fe127053cedf69010d047f0188e158c",
+    ),
+    _fastai(
+        "imagenette",
+        "full",
+        9469,
+        3925,
+        "6cbfac238434d89fe99e651496f0812ebc7a10fa62bd42d6874042bf01de4efd",
+    ),
+    _fastai("imagewoof", 160, 9025, 3929, "3d200a7be99704a0d7509be2a9fbfe15"),
+    _fastai("imagewoof", 320, 9025, 3929, "0f46d997ec2264e97609196c95897a44"),
+    _fastai("imagewoof", "full", 9025, 3929, "9aafe18bcdb1632c4249a76c458465ba"),
+)
+
+DATASETS: dict[str, Entry] = {
+    entry.name: entry for entry in (CIFAR10_5K, CIFAR10, CIFAR100, *SUBSETS)
+}
 
 
 def entry(name: str) -> Entry:
@@ -169,9 +238,3 @@ def entry(name: str) -> Entry:
         known = ", ".join(DATASETS)
         raise UserError(f"unknown dataset {name!r}{did_you_mean(name, DATASETS)} (known: {known})")
     return DATASETS[name]
-
-
-def dataset_info(name: str) -> tuple[int, int, int, int]:
-    """(classes, training images, test images, pixels a side), reading nothing from the disk."""
-    known = entry(name)
-    return known.classes, known.train_images, known.test_images, known.image_size

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
 from normbench.data import sources
-from normbench.data.catalogue import Colour, Entry, File, dataset_info, entry
+from normbench.data.augment import Batcher, Epoch, draw_plan, normalize
+from normbench.data.catalogue import Colour, Entry, File, entry
+from normbench.data.feed import Batch
+from normbench.data.folder import FolderDataset, open_folder
+from normbench.data.info import FOLDERS
 from normbench.errors import FailedError, UserError
-
-__all__ = ["Dataset", "Split", "dataset_info", "load_dataset"]
 
 
 @dataclass(frozen=True)
@@ -41,16 +45,61 @@ class Dataset:
     train: Split
     test: Split
 
+    def on(
+        self,
+        device: torch.device | str,
+        *,
+        channels_last: bool = False,
+        dtype: torch.dtype | None = None,
+    ) -> PackedFeed:
+        """The batches of both splits on `device`; dtype None is float32."""
+        return PackedFeed(self, device, channels_last, dtype or torch.float32)
 
-def load_dataset(name: str, *, root: Path | None = None, source: str | None = None) -> Dataset:
-    """The dataset `name`: cifar10_5k (part of the package), cifar10 or cifar100 (fine labels).
 
-    `root` holds the authors' folder of binary files, or is that folder; files that are not there
-    are downloaded into it, from `source` first where that is given (see `sources.ensure`).
-    An unknown name or a root that is no folder is a UserError; a damaged file, or one that cannot
-    be had, is a FailedError.
+class PackedFeed:
+    """See `feed.Feed`: all images on the device, test images normalized once."""
+
+    def __init__(
+        self, data: Dataset, device: torch.device | str, channels_last: bool, dtype: torch.dtype
+    ) -> None:
+        train, test = data.train.to(device), data.test.to(device)
+        colours = data.mean, data.std
+        self.batcher = Batcher(
+            train.pixels, train.labels, *colours, dtype=dtype, channels_last=channels_last
+        )
+        self.test_images = normalize(test.pixels, *colours, dtype, channels_last)
+        self.test_labels = test.labels
+        self.images = len(train.labels)
+
+    def epoch(self, seed: int, epoch: int, *, augment: bool) -> Epoch:
+        device = self.test_images.device
+        return self.batcher.epoch(
+            draw_plan(self.images, seed, epoch, augment=augment, device=device)
+        )
+
+    def test(self, at_most: int) -> Iterator[Batch]:
+        for first in range(0, len(self.test_labels), at_most):
+            some = slice(first, first + at_most)
+            yield self.test_images[some], self.test_labels[some]
+
+
+def load_dataset(
+    name: str, *, root: Path | str | None = None, source: str | None = None, **options: Any
+) -> Dataset | FolderDataset:
+    """The dataset `name`, with the options of its file in conf/dataset.
+
+    cifar10_5k is part of the package. `root` holds the authors' folder of binary files of cifar10 or
+    cifar100 (fine labels), or is that folder; what is not there is downloaded into it, from
+    `source` first where that is given (see `sources.ensure`). Folders of images: see `open_folder`.
+    An unknown name or option, or a root that is no folder, is a UserError; a damaged file, or one
+    that cannot be had, is a FailedError.
     """
+    root = None if root is None else Path(root)
+    if name in FOLDERS:
+        return open_folder(name, {"root": root and str(root), "source": source, **options})
     known = entry(name)
+    for key in options:
+        raise UserError(f"dataset={name} has no option {key!r}; it has root, source")
     if known.archive is None and (root is not None or source is not None):
         option, value = ("root", root) if root is not None else ("source", source)
         raise UserError(

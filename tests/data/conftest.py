@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from normbench.data import catalogue, transfer
 
@@ -153,3 +154,41 @@ def left() -> Callable[[Path], list[str]]:
         return sorted(str(p.relative_to(folder)) for p in found)
 
     return names
+
+
+Photos = Callable[..., Path]
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Photos:
+    """`photos({"train/a": 3, "val/a": 1})`: a folder of so many smooth JPEGs; a cache of its own."""
+    monkeypatch.setenv("NORMBENCH_DATA", str(tmp_path / "cache"))
+    monkeypatch.setenv("NORMBENCH_DECODERS", "1")
+
+    def make(
+        counts: dict[str, int], size: tuple[int, int] = (40, 30), root: str = "photos"
+    ) -> Path:
+        chance = np.random.default_rng(0)
+        folder = tmp_path / root
+        for place, count in counts.items():
+            (folder / place).mkdir(parents=True, exist_ok=True)
+            for i in range(count):
+                small = chance.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+                image = Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+                image.save(folder / place / f"{i}.jpg", quality=95)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def tar_of() -> Callable[[Path], Path]:
+    """A plain tar of a folder, beside it."""
+
+    def make(folder: Path) -> Path:
+        path = folder.with_suffix(".tar")
+        with tarfile.open(path, "w") as tar:
+            tar.add(folder, arcname=".")
+        return path
+
+    return make

@@ -14,8 +14,10 @@ import pytest
 import torch
 
 from normbench.data import catalogue, datasets, sources
-from normbench.data.catalogue import DATASETS, dataset_info
+from normbench.data.augment import Batcher, draw_plan, normalize
+from normbench.data.catalogue import DATASETS
 from normbench.data.datasets import load_dataset
+from normbench.data.info import dataset_info
 from normbench.errors import FailedError, UserError
 
 
@@ -154,6 +156,29 @@ def test_a_damaged_file_is_not_read_and_not_overwritten(
         load_dataset("cifar10", root=tmp_path)
     assert not any(path.read_bytes())
     assert len(site.asked) == 1
+
+
+def test_the_feed_is_the_batcher_and_the_normalized_test_set(embedded: datasets.Dataset) -> None:
+    feed = embedded.on("cpu", channels_last=True)
+    split, colours = embedded.train, (embedded.mean, embedded.std)
+    batcher = Batcher(split.pixels, split.labels, *colours, channels_last=True)
+    for augment in (True, False):
+        wanted = batcher.epoch(draw_plan(5_000, 3, 2, augment=augment))
+        shown = feed.epoch(3, 2, augment=augment)
+        assert feed.images == 5_000
+        assert shown.steps(64) == wanted.steps(64)
+        for one, other in zip(shown.batch(7, 64), wanted.batch(7, 64), strict=True):
+            assert torch.equal(one, other)
+    batches = list(feed.test(700))
+    assert [len(labels) for _, labels in batches] == [700, 700, 600]
+    images = torch.cat([some for some, _ in batches])
+    assert torch.equal(images, normalize(embedded.test.pixels, *colours))
+    assert torch.equal(torch.cat([labels for _, labels in batches]), embedded.test.labels)
+
+
+def test_an_option_that_it_does_not_have() -> None:
+    with pytest.raises(UserError, match="dataset=cifar10_5k has no option 'size'"):
+        load_dataset("cifar10_5k", size=64)
 
 
 def test_split_moves_both_tensors(embedded: datasets.Dataset) -> None:

@@ -348,7 +348,7 @@ def test_use_holds_until_the_end_of_with_or_for_good():
 
 def test_an_unknown_backend_is_one_line_for_the_user():
     with pytest.raises(
-        UserError, match=r"'eagre' .* auto, eager, cpu, did you mean 'eager'"
+        UserError, match=r"'eagre' .* auto, eager, cpu, triton, did you mean 'eager'"
     ) as caught:
         ops.use("eagre")
     assert "\n" not in str(caught.value)

@@ -1,0 +1,89 @@
+"""Batches from decoded images that are kept: memory-mapped, or on the GPU where they fit.
+
+Their shorter side has `dataset.resize` pixels. Test crops and the basic pipeline are thereby exact;
+a random resized crop is taken from the resized image, where the exact pipeline takes it from the
+original: a small one is less sharp, and of an image that is no larger it is the same to one level
+of 255 (torch's rounding against Pillow's).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from normbench.data.augment import affine, finish
+from normbench.data.catalogue import IMAGENET_MEAN, IMAGENET_STD
+from normbench.data.feed import Batch, Shown
+from normbench.data.folder import FolderDataset
+from normbench.data.pipelines import Crops, centre, draw_crops
+from normbench.data.resample import Pixels
+
+TEST_PIXELS = 2**23  # in a batch of test images: 167 images of 224 × 224
+
+
+def test_batch(at_most: int, size: int) -> int:
+    """How many test images are shown at a time."""
+    return max(1, min(at_most, TEST_PIXELS // size**2))
+
+
+class KeptFeed:
+    """See `feed.Feed`. Batches lie on `device`; crops are made where the decoded images lie."""
+
+    def __init__(
+        self,
+        data: FolderDataset,
+        device: torch.device | str,
+        *,
+        channels_last: bool = False,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.data, self.device = data, torch.device(device)
+        self.channels_last, self.dtype = channels_last, dtype or torch.float32
+        self.size, self.images = data.options.size, len(data.train)
+        index = torch.from_numpy(data.decoded.index)
+        self.sizes = index[:, 1:]
+        count, file = int(3 * self.sizes.prod(1).sum()), str(data.decoded.pixels)
+        stored = torch.from_file(file, shared=False, size=count, dtype=torch.uint8)
+        self.pixels = Pixels(stored.to(self.home(count)), index)
+        self.labels = torch.tensor(data.tree.labels)
+        self.train, self.test_ = torch.from_numpy(data.train), torch.from_numpy(data.test)
+        self.scale, self.shift = affine(IMAGENET_MEAN, IMAGENET_STD, self.device)
+
+    def home(self, needed: int) -> torch.device:
+        """The device, if so many bytes take at most half of what is free there; else the CPU."""
+        if self.device.type == "cuda" and needed > torch.cuda.mem_get_info(self.device)[0] // 2:
+            return torch.device("cpu")
+        return self.device
+
+    def epoch(self, seed: int, epoch: int, *, augment: bool) -> KeptEpoch:
+        pipeline = self.data.options.augmentation if augment else "centre"
+        crops = draw_crops(pipeline, self.sizes[self.train], self.size, seed, epoch)
+        return KeptEpoch(self, crops.of(self.train))
+
+    def test(self, at_most: int) -> Iterator[Batch]:
+        size = test_batch(at_most, self.size)
+        crops = centre(self.sizes, self.test_, self.size)
+        for first in range(0, len(self.test_), size):
+            yield self.show(crops.at(slice(first, first + size)))
+
+    def show(self, crops: Crops) -> Batch:
+        values = self.pixels.crop(crops, self.size).to(self.device)
+        images = finish(values, self.scale, self.shift, self.dtype, self.channels_last)
+        return images, self.labels[crops.order].to(self.device)
+
+
+class KeptEpoch(Shown):
+    """See `feed.Shown`; batches in any order, at any size."""
+
+    def __init__(self, feed: KeptFeed, crops: Crops) -> None:
+        self.feed, self.crops = feed, crops
+
+    def steps(self, size: int) -> int:
+        return len(self.crops.order) // size
+
+    def batch(self, step: int, size: int) -> tuple[Tensor, Tensor]:
+        if not 0 <= step < self.steps(size):
+            raise IndexError(f"step {step} of {self.steps(size)} steps of {size} images")
+        return self.feed.show(self.crops.at(slice(step * size, (step + 1) * size)))

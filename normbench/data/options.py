@@ -1,0 +1,43 @@
+"""The options of a dataset that is a folder of images, each checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from normbench.config import STRICT, build
+from normbench.errors import UserError
+
+
+@dataclass(frozen=True, config=STRICT)
+class Options:
+    """conf/dataset/folder.yaml says what each means."""
+
+    root: str | None = None
+    source: str | None = None
+    archive: Literal[160, 320, "full"] = 160
+    size: Annotated[int, Field(ge=1)] = 224
+    resize: Annotated[int, Field(ge=1)] | None = None
+    augmentation: Literal["inception", "basic"] = "inception"
+    cache: Literal["auto"] | bool = "auto"
+    val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    split_seed: int = 0
+
+    @property
+    def side(self) -> int:
+        """The shorter side in pixels before a centre crop: the papers' 256 for 224, and so for all."""
+        return round(self.size * 256 / 224) if self.resize is None else self.resize
+
+
+def options(values: Mapping[str, Any]) -> Options:
+    """The options from plain data; UserError for what does not fit."""
+    chosen = build(Options, values, "dataset.")
+    if chosen.side < chosen.size:
+        raise UserError(
+            f"dataset.resize={chosen.resize} is less than the crop, dataset.size={chosen.size};"
+            " leave dataset.resize out for the papers' ratio, 256 for 224"
+        )
+    return chosen

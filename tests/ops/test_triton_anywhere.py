@@ -1,0 +1,222 @@
+"""The Triton backend where there is no GPU: under the interpreter, compiled for a GPU, stepping aside."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from normbench import ops
+from normbench.ops import eager, triton
+from normbench.ops.triton_tiles import LOAD, tile_of
+
+FIRST, LAST = torch.contiguous_format, torch.channels_last
+HERE = Path(__file__).parent
+
+
+def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, **environment}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="test_triton runs on the GPU itself")
+def test_the_kernels_under_the_interpreter():
+    """In another process: Triton must be imported with it."""
+    pytest.importorskip("triton")
+    run = python(
+        "-m", "pytest", str(HERE / "test_triton.py"), "--noconftest", "-p", "no:cacheprovider",
+        TRITON_INTERPRET="1", OMP_NUM_THREADS="1",
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    passed = re.search(r"(\d+) passed", run.stdout)
+    assert passed and int(passed[1]) > 80
+
+
+COMPILE = """
+import sys, torch, triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
+from normbench.ops import triton as ours
+
+class NoGPU:  # one that compiles for compute capability 9.0 and starts nothing
+    def get_current_target(self): return GPUTarget("cuda", 90, 32)
+    def get_current_device(self): return 0
+    def get_current_stream(self, device): return 0
+
+def compiled(kernel, *arguments, grid, warmup, **options):
+    made = start(kernel, *arguments, grid=grid, warmup=True, **options)
+    code = made.asm["ptx"]
+    print(kernel.__name__, *(code.count(w) for w in WORDS), len(made.asm["cubin"]) > 0)
+
+WORDS = ("ld.global.v4.b32", "st.global.v4.b32", "ld.global.b16", "st.global.b16", "atom.", ".local")
+driver.set_active(NoGPU())
+start, JITFunction.run = JITFunction.run, compiled
+ours.serves = lambda x: True
+for case in sys.argv[1:]:
+    form, dtype, *shape = case.split()
+    n, c, h, w = shape = tuple(map(int, shape))
+    x = torch.zeros(shape, dtype=getattr(torch, dtype)).to(memory_format=getattr(torch, form))
+    row, tau = torch.ones(n, c), torch.zeros(c)
+    ours.moments(x)
+    ours.affine(x, row, row, tau)
+    ours.sums(x, x, row, row, tau)
+    ours.affine_of_two(x, x, row, row, tau, (row, row))
+"""
+CASES = [
+    "channels_last bfloat16 2 64 56 56",
+    "contiguous_format bfloat16 2 16 32 32",
+    "channels_last float32 2 24 9 7",
+    "contiguous_format float16 2 3 400 400",
+]
+
+
+def test_the_kernels_compile_for_a_gpu_with_loads_of_16_bytes():
+    pytest.importorskip("triton")
+    run = python("-W", "error", "-c", COMPILE, *CASES, TRITON_INTERPRET="0")
+    if "Cannot find ptxas" in run.stderr:
+        pytest.skip("no assembler")
+    assert run.returncode == 0, run.stderr
+    lines = [line.split() for line in run.stdout.splitlines()]
+    names = [name for name, *_ in lines]
+    for name in ("moments", "affine", "sums", "affine_of_two"):
+        assert names.count(name) == len(CASES)
+    assert names.count("pooled") == names.count("added") == 2
+    for name, loads, stores, *unwanted, assembled in lines:
+        assert int(loads) > 0 or name in ("pooled", "added")
+        assert int(stores) > 0 or not name.startswith("affine")
+        assert unwanted == ["0"] * 4
+        assert assembled == "True"
+
+
+@given(
+    last=st.booleans(),
+    channels=st.integers(1, 3000),
+    size=st.one_of(st.integers(1, 300), st.integers(1, 10**6)),
+    itemsize=st.sampled_from([2, 4]),
+    steps=st.sampled_from([4, 8]),
+    loops=st.booleans(),
+)
+def test_tiles_cover_every_pixel_once(last, channels, size, itemsize, steps, loops):
+    tile = tile_of(last, channels, size, itemsize, steps, loops)
+    assert (tile.parts - 1) * tile.part < size <= tile.parts * tile.part
+    assert (channels if last else size) % tile.align == 0
+    assert tile.align * itemsize <= LOAD
+    for power in (tile.align, tile.steps, tile.pixels, tile.planes, tile.warps):
+        assert power & (power - 1) == 0
+    assert tile.steps <= steps
+    assert loops or tile.tiles == 1
+    assert not loops or tile.parts <= 256
+    numbers = tile.steps * tile.pixels * tile.planes
+    assert numbers <= tile.warps * 32 * steps * LOAD / itemsize * 2  # what registers hold
+
+
+@pytest.mark.parametrize("shape", [(2, 16, 32), (2, 32, 16), (2, 64, 8), (8, 64, 32)], ids=str)
+@pytest.mark.parametrize("last", [False, True])
+def test_one_launch_where_images_are_small(last, shape):
+    """At the sizes of CIFAR, no second kernel adds up parts."""
+    _, channels, size = shape
+    for steps in (4, 8):
+        assert tile_of(last, channels, size * size, 2, steps, True).parts == 1
+
+
+def draw(shape=(2, 4, 6, 5)):
+    x, g = torch.randn(shape), torch.randn(shape)
+    return x, g, *torch.randn(4, *shape[:2]).unbind(), torch.randn(shape[1])
+
+
+def all_four(module, x, g, scale, shift, p, q, floor):
+    yield from module.moments(x)
+    yield module.affine(x, scale, shift, floor)
+    yield from module.sums(x, g, scale, shift, floor)
+    yield module.affine_of_two(x, g, scale, shift, floor, (p, q))
+    yield module.affine_of_two(x, g, scale, shift, floor, None)
+
+
+class Tagged(torch.Tensor):
+    pass
+
+
+STEPS_ASIDE = {
+    "cpu": lambda x: x,
+    "float64": lambda x: x.double(),
+    "sliced": lambda x: x[:, :, 1:-1, 1:-1],
+    "turned": lambda x: x.transpose(2, 3),
+    "expanded": lambda x: x[:, :1].expand(-1, 4, -1, -1),
+    "empty": lambda x: x[:0],
+    "subclass": lambda x: x.as_subclass(Tagged),
+    "meta": lambda x: x.to("meta"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:var_mean")  # of no numbers at all
+@pytest.mark.parametrize("kind", STEPS_ASIDE)
+def test_what_the_kernels_cannot_do_is_eager(kind, monkeypatch):
+    if kind != "cpu":  # what it is that they cannot do
+        monkeypatch.setattr(triton, "INTERPRETED", True)
+        monkeypatch.setattr(triton, "works", lambda device: True)
+    x, g, *small, floor = draw()
+    assert kind == "cpu" or triton.serves(x)
+    x, g = STEPS_ASIDE[kind](x), STEPS_ASIDE[kind](g)
+    assert not triton.serves(x)
+    arguments = x, g, *(t[: len(x)].to(x.device) for t in small), floor.to(x.device)
+    for a, b in zip(all_four(triton, *arguments), all_four(eager, *arguments), strict=True):
+        assert (a.dtype, a.shape, a.stride()) == (b.dtype, b.shape, b.stride())
+        assert kind == "meta" or torch.equal(a, b)
+
+
+def test_fake_tensors_see_eager(monkeypatch):
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    monkeypatch.setattr(triton, "works", lambda device: True)
+    with FakeTensorMode(), ops.use("triton"):
+        x = torch.empty(2, 3, 4, 4, device="cuda")
+        assert x.is_cuda and not triton.serves(x)
+        assert ops.Planes(x).moments()[0].shape == (2, 3)
+
+
+def test_triton_by_name_on_the_cpu_is_eager():
+    x, *_ = draw()
+    with ops.use("triton"):
+        assert ops._backend(x) is triton
+        found = ops.Planes(x).moments()
+    for a, b in zip(found, eager.moments(x), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_eager_where_triton_cannot_be_imported(monkeypatch):
+    plain = builtins.__import__
+
+    def without_triton(name, *rest):
+        if name.split(".")[0] == "triton" or "triton_kernels" in (rest[2:3] or ((),))[0]:
+            raise ImportError(name)
+        return plain(name, *rest)
+
+    monkeypatch.setattr(triton, "INTERPRETED", True)
+    monkeypatch.setattr(builtins, "__import__", without_triton)
+    triton.works.cache_clear()
+    try:
+        x, *rest = draw()
+        assert not triton.serves(x)
+        pairs = zip(all_four(triton, x, *rest), all_four(eager, x, *rest), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+    finally:
+        triton.works.cache_clear()
+
+
+def test_triton_is_not_imported_before_it_is_needed():
+    code = (
+        "import sys; from normbench.ops import Planes, eager, triton;"
+        "assert 'triton' not in sys.modules, 'imported'"
+    )
+    assert python("-c", code).stderr == ""
