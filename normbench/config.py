@@ -227,7 +227,7 @@ def workers(plain: Mapping[str, Any], sgd_batch: Any) -> Any:
     if plain.get("protocol") != "fixed":
         if sgd_batch is not None:
             raise UserError(
-                f"sgd_batch={sgd_batch} belongs to protocol=fixed; add that, or say workers=…"
+                f"sgd_batch={sgd_batch} belongs to protocol=fixed; add that, or say sgd_batch=null"
             )
         return PAPER_WORKERS if given is None else given
     sgd_batch = FIXED_SGD_BATCH if sgd_batch is None else sgd_batch

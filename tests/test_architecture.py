@@ -15,7 +15,8 @@ ROOT = Path(normbench.__file__).parent
 FLOORS = {
     1: "errors config imagefolder ops",
     2: "norms models data",
-    3: "train step graph recompute memory build foreign optimizer evaluate checkpoint record display board provenance",
+    3: "train step graph recompute memory build foreign optimizer evaluate checkpoint"
+    " record display board provenance",
     4: "sweep scheduler worker report bench listing explain",
     5: "cli launcher",
     6: "__main__",

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from normbench import __version__, train
+from normbench import __version__, step
 from normbench.cli import COMMANDS
 
 Command = Callable[..., Any]
@@ -57,7 +57,7 @@ def test_a_failure_is_not_a_success(
     def fail(*_: Any) -> None:
         raise FailedError("it broke\nin two lines")
 
-    monkeypatch.setattr(train, "project", fail)
+    monkeypatch.setattr(step, "project", fail)
     done = normbench(*RUN)
     assert done.code == 1
     assert done.err == "normbench: it broke in two lines\n"
@@ -69,7 +69,7 @@ def test_interrupted(normbench: Command, monkeypatch: pytest.MonkeyPatch) -> Non
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "project", interrupt)
+    monkeypatch.setattr(step, "project", interrupt)
     done = normbench(*RUN)
     assert done.code == 130
     assert done.err.count("\n") == 1

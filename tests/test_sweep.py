@@ -147,10 +147,10 @@ def test_dry_run_lists_and_trains_nothing(
 
 
 def test_an_axis_of_an_experiment_can_be_narrowed(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["sweep", "experiment=gn_table2", "norm=gn", "batch=2,4", "seed=5", "--dry-run"]
+    words = ["sweep", "experiment=gn_table2", "norm=bn", "batch=2,4", "seed=5", "--dry-run"]
     assert cli.main(words) == 0
     names = [line.split()[1] for line in capsys.readouterr().out.splitlines()[:-1]]
-    assert [name.rsplit("-", 1)[0] for name in names] == ["gn-b2x8-s5", "gn-b4x8-s5"]
+    assert [name.rsplit("-", 1)[0] for name in names] == ["bn-b2x16-s5", "bn-b4x8-s5"]
 
 
 @pytest.mark.parametrize("words", [["nonsense"], ["norm=fnr"], ["seeds=0"], ["jobs=0", "norm=bn"]])

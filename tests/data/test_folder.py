@@ -186,6 +186,7 @@ def test_planted_faults_are_named_and_left_out(
     images, labels = whole_epoch(data.on("cpu"), 9)
     assert labels.bincount().tolist() == [6, 3]
     assert images.isfinite().all()
+    assert sum(len(labels) for _, labels in data.on("cpu").test(3)) == 5
     load(root, cache=cache)
     assert capsys.readouterr().err == said  # also where it was decoded before
 

@@ -105,6 +105,7 @@ def test_no_train(photos: Photos) -> None:
     message = refusal(root)
     assert "has no folder train (it holds deep)" in message
     assert f"say dataset.root={root / 'deep'}" in message
+    assert refusal(root / "deep" / "train").endswith(f"; say dataset.root={root / 'deep'}")
 
 
 def test_images_without_classes(photos: Photos) -> None:
@@ -148,7 +149,9 @@ def test_the_digest_is_of_names_and_sizes(photos: Photos, tmp_path: Path) -> Non
     longer = shutil.copytree(root, tmp_path / "longer")
     with (longer / "train/a/0.jpg").open("ab") as file:
         file.write(b"x")
-    assert len({first, digest(str(other)), digest(str(longer))}) == 3
+    emptier = shutil.copytree(root, tmp_path / "emptier")
+    (emptier / "train/b").mkdir()
+    assert len({first, *(digest(str(path)) for path in (other, longer, emptier))}) == 4
 
 
 def test_info_of_a_folder_reads_names_only(photos: Photos) -> None:

@@ -322,10 +322,11 @@ def test_x_and_g_are_not_modified():
     assert all(torch.equal(a, b) for a, b in zip(arguments, before, strict=True))
 
 
-def test_numbers_per_channel_without_memory_of_their_own():
+def test_numbers_per_channel_or_image_without_memory_of_their_own():
     x, g, scale, shift, p, q, floor = draw((4, 6, 5, 5))
     agree(x, g, *(t[0].expand(4, 6) for t in (scale, shift, p, q)), floor.bfloat16())
-    agree(x, g, scale[0].expand(4, 6), shift, p[:, :1].expand(4, 6), q, floor)
+    agree(x, g, *(t[:, :1].expand(4, 6) for t in (scale, shift, p, q)), floor)
+    agree(x, g, scale[0].expand(4, 6), shift, p, q, floor)
 
 
 def test_memory_that_starts_anywhere():
