@@ -29,7 +29,9 @@ normbench: how normalization layers behave when each worker sees only a few imag
 
 def train_help() -> str:
     """How to use `train`, with every setting, its default and its meaning, from its own file."""
-    groups = "\n".join(f"  {g:10s}{', '.join(choices(g))}" for g in ("norm", "model", "dataset", "recipe"))
+    groups = "\n".join(
+        f"  {g:10s}{', '.join(choices(g))}" for g in ("norm", "model", "dataset", "recipe")
+    )
     return f"""\
 normbench train [-m] [key=value ...]   trains a network and writes results/runs/.../record.json
 

@@ -78,7 +78,7 @@ def _of_tar(path: Path) -> Iterator[Image]:
 
 
 def digest(root: str) -> str | None:
-    """SHA-256 of the names and sizes of all images: another folder, another cell. None: not there.
+    """SHA-256 of the names of classes, and names and sizes of images. None: it is not there.
 
     Sizes tell copies at other resolutions apart, and a copy to another place is the same.
     """
@@ -87,8 +87,9 @@ def digest(root: str) -> str | None:
     except (OSError, tarfile.TarError):
         return None
     sum_ = hashlib.sha256()
-    for classes in splits.values():
-        for images in classes.values():
+    for split, classes in splits.items():
+        for label, images in classes.items():
+            sum_.update(f"{split}/{label}\n".encode("utf-8", "surrogateescape"))
             for image in images:
                 sum_.update(f"{image.name}\0{image.size}\n".encode("utf-8", "surrogateescape"))
     return sum_.hexdigest()

@@ -14,8 +14,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from normbench.errors import UserError
-from normbench.norms import BatchRenorm
 from normbench.norms.base import without_tracking
+from normbench.norms.renorm import BatchRenorm
 
 
 def recompute(model: nn.Module, patterns: Sequence[str]) -> nn.Module:
@@ -44,7 +44,7 @@ def recompute(model: nn.Module, patterns: Sequence[str]) -> nn.Module:
                 " use accumulate=… to save memory"
             )
         done.append(name)
-        module.forward = again(module)  # type: ignore[method-assign]
+        module.forward = again(module)
     return model
 
 

@@ -198,8 +198,7 @@ def of_archive(name: str, archive: int | str) -> str:
 
 
 # SHA-256 of imagenette: tensorflow_datasets (imagenette/checksums.tsv, sizes and sums since 2021).
-# MD5 of imagewoof: Catalyst (catalyst/contrib/datasets/imagewoof.py); it agrees with torchvision on
-# those of imagenette. Of imagewoof no SHA-256 of the archives of today is published.
+# MD5 of imagewoof: Catalyst (catalyst/contrib/datasets/imagewoof.py). Sums as published there.
 SUBSETS = (
     _fastai(
         "imagenette",

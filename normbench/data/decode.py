@@ -6,6 +6,7 @@ cannot be decoded is a Fault with its reason, never an exception.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import multiprocessing
 import os
@@ -56,8 +57,10 @@ def decode(place: Place) -> Image.Image | Fault:
     if not data:
         return Fault("empty")
     try:
-        with Image.open(io.BytesIO(data)) as opened:
-            image = to_rgb(upright(opened))
+        image: Image.Image = Image.open(io.BytesIO(data))
+        image.load()
+        turn_upright(image)
+        image = to_rgb(image)
     except UnidentifiedImageError:
         return Fault("not an image")
     except Exception as error:  # libraries say of broken files what they like
@@ -68,13 +71,10 @@ def decode(place: Place) -> Image.Image | Fault:
     return image
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """As its EXIF orientation says it is to be seen; broken EXIF says nothing."""
-    image.load()
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:
-        return image
+def turn_upright(image: Image.Image) -> None:
+    """In place, as its EXIF orientation says it is to be seen; broken EXIF says nothing."""
+    with contextlib.suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -85,7 +85,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         )
     if image.mode == "P":
         image = image.convert("RGBA")  # its palette may have transparency
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def resized(image: Image.Image, side: int) -> Image.Image:

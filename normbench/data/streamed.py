@@ -55,7 +55,8 @@ class StreamedFeed:
 
     def test(self, at_most: int) -> Iterator[Batch]:
         side = self.data.options.side
-        crops = centre(resized_sizes(self.sizes, side), self.test_, self.size)
+        sizes = resized_sizes(self.sizes[self.test_], side)
+        crops = centre(sizes, torch.arange(len(sizes)), self.size).of(self.test_)
         return self.shown(crops, side, test_batch(at_most, self.size))
 
     def shown(self, crops: Crops, side: int | None, size: int) -> Iterator[Batch]:

@@ -86,17 +86,12 @@ def _no_train(root: str) -> str:
     inside = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
     if (path / TRAIN).is_dir():
         return f"dataset.root={root}: train has no folders of classes; put images in train/CLASS/"
-    hint = next(
-        (f"; say dataset.root={path / name}" for name in inside if _has_train(path / name)), ""
-    )
+    near = [path.parent, *(path / name for name in inside)]
+    hint = next((f"; say dataset.root={p}" for p in near if (p / TRAIN).is_dir()), "")
     some = (
         f" (it holds {', '.join(inside[:5])}{', …' if len(inside) > 5 else ''})" if inside else ""
     )
     return f"dataset.root={root} has no folder train{some}; images must lie in train/CLASS/{hint}"
-
-
-def _has_train(path: Path) -> bool:
-    return (path / TRAIN).is_dir()
 
 
 def _chosen(root: str, train: Split, only: tuple[str, ...] | None) -> Split:

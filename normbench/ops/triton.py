@@ -104,7 +104,8 @@ def affine_of_two(
 def works(device: torch.device) -> bool:
     """Whether a kernel can be compiled for a device and started there."""
     try:
-        x, one = torch.ones(1, 1, 1, 1, device=device), torch.ones(1, 1, device=device)
+        x = torch.ones(1, 1, 1, 1, dtype=torch.float32, device=device)
+        one = x[0, 0]
         tile = tile_of(False, 1, 1, x.itemsize, steps=1, loops=False)
         _run("affine", x, tile, x, *_map(one, one, None), torch.empty_like(x))
         return True

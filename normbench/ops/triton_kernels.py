@@ -60,20 +60,8 @@ def pixels(
 
 
 @triton.jit
-def map_of(scale, shift, n_step, c_step, floor, n, c, valid, PER_CHANNEL: tl.constexpr):
-    """scale, shift and floor (None: there is none) of a program's planes, [1, 1, PLANES]."""
-    at = n * n_step + c * c_step
-    low = floor
-    if PER_CHANNEL:
-        low = tl.load(floor + c, valid, 0).to(tl.float32)
-    return tl.load(scale + at, valid, 0), tl.load(shift + at, valid, 0), low
-
-
-@triton.jit
 def masked(x, g, scale, shift, low):
     """g where the floor let the pixel through, else g·0."""
-    if low is None:
-        return g
     return g * tl.where(tl.fma(x, scale, shift) > low, 1.0, 0.0)
 
 
@@ -134,7 +122,11 @@ def affine(
     first, by_pixel, by_plane, n, c, _, valid, part = place(
         channels, size, planes, parts, True, LAST, ALIGN, BLOCKS, PLANES
     )
-    a, b, low = map_of(scale, shift, n_step, c_step, floor, n, c, valid, PER_CHANNEL)
+    a = tl.load(scale + n * n_step + c * c_step, valid, 0)
+    b = tl.load(shift + n * n_step + c * c_step, valid, 0)
+    low = floor
+    if PER_CHANNEL:
+        low = tl.load(floor + c, valid, 0).to(tl.float32)
     pixel, inside = pixels(part * (STEPS * PIXELS), size, LAST, ALIGN, STEPS, PIXELS)
     at, inside = pixel * by_pixel + by_plane, inside & valid
     value = tl.fma(tl.load(x + first + at, inside, 0).to(tl.float32), a, b)
@@ -154,7 +146,11 @@ def sums(
     first, by_pixel, by_plane, n, c, plane, valid, part = place(
         channels, size, planes, parts, False, LAST, ALIGN, BLOCKS, PLANES
     )
-    a, b, low = map_of(scale, shift, n_step, c_step, floor, n, c, valid, PER_CHANNEL)
+    a = tl.load(scale + n * n_step + c * c_step, valid, 0)
+    b = tl.load(shift + n * n_step + c * c_step, valid, 0)
+    low = floor
+    if PER_CHANNEL:
+        low = tl.load(floor + c, valid, 0).to(tl.float32)
     all_g = tl.zeros([PIXELS, PLANES], tl.float32)
     all_gx = tl.zeros([PIXELS, PLANES], tl.float32)
     all_below = tl.zeros([PIXELS, PLANES], tl.float32)
@@ -164,7 +160,9 @@ def sums(
         offset, inside = pixel * by_pixel + by_plane, inside & valid
         number = tl.load(x + first + offset, inside, 0).to(tl.float32)
         gradient = tl.load(g + first + offset, inside, 0).to(tl.float32)
-        kept = masked(number, gradient, a, b, low)
+        kept = gradient
+        if low is not None:
+            kept = masked(number, gradient, a, b, low)
         all_g += tl.sum(kept, 0)
         all_gx += tl.sum(kept * number, 0)
         if low is not None:
@@ -187,11 +185,18 @@ def affine_of_two(
     first, by_pixel, by_plane, n, c, plane, valid, part = place(
         channels, size, planes, parts, True, LAST, ALIGN, BLOCKS, PLANES
     )
-    a, b, low = map_of(scale, shift, n_step, c_step, floor, n, c, valid, PER_CHANNEL)
+    a = tl.load(scale + n * n_step + c * c_step, valid, 0)
+    b = tl.load(shift + n * n_step + c * c_step, valid, 0)
+    low = floor
+    if PER_CHANNEL:
+        low = tl.load(floor + c, valid, 0).to(tl.float32)
     pixel, inside = pixels(part * (STEPS * PIXELS), size, LAST, ALIGN, STEPS, PIXELS)
     at, inside = pixel * by_pixel + by_plane, inside & valid
     number = tl.load(x + first + at, inside, 0).to(tl.float32)
-    value = a * masked(number, tl.load(g + first + at, inside, 0).to(tl.float32), a, b, low)
+    kept = tl.load(g + first + at, inside, 0).to(tl.float32)
+    if low is not None:
+        kept = masked(number, kept, a, b, low)
+    value = a * kept
     if p is not None:
         value += tl.fma(number, tl.load(p + plane, valid, 0), tl.load(q + plane, valid, 0))
     tl.store(gx + first + at, value.to(gx.dtype.element_ty), inside)
