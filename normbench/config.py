@@ -79,6 +79,7 @@ class Settings:
     accumulate: Count
     recompute: list[str]
     cuda_graph: bool
+    ops: Literal["auto", "eager", "cpu", "triton"] | None
     protocol: Literal["scaled", "fixed"]
     device: Literal["auto", "cpu", "cuda"]
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$")]
@@ -109,6 +110,7 @@ NO_RESULT = (
     "accumulate",
     "recompute",
     "cuda_graph",
+    "ops",
     "device",
     "study",
     "results",

@@ -28,6 +28,7 @@ from normbench.evaluate import (
     population_statistics,
 )
 from normbench.graph import Replay, recorded
+from normbench.ops import use
 from normbench.optimizer import learning_rate, set_learning_rate
 from normbench.provenance import device_name, git_commit, learned, peak_memory_mib, versions
 from normbench.record import Metrics, Record, Row
@@ -57,7 +58,8 @@ def run(settings: Settings, display: Follower) -> Record:
         record.write_settings(settings.folder, settings)
         rows: list[Row] = []
         try:
-            result = train(settings, data, device, display, rows)
+            with use(settings.ops):
+                result = train(settings, data, device, display, rows)
         except Exception as error:
             status: record.Status = "failed"
             full = isinstance(error, torch.OutOfMemoryError | MemoryError)

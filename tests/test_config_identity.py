@@ -27,6 +27,7 @@ NOT_DECISIVE: dict[str, Any] = {
     "accumulate": 2,
     "recompute": ["stages.*"],
     "cuda_graph": False,
+    "ops": "eager",
     "device": "auto",
     "study": "another",
     "results": "elsewhere",

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from normbench import train
+from normbench import ops, train
 from normbench.config import Settings
 from normbench.record import Record
 
@@ -39,6 +39,39 @@ def test_the_same_seed_is_the_same_run(cell: Cell, fit: Fit, norm: str) -> None:
     assert results(first) == results(second)
     assert first.learned == second.learned
     assert all(torch.equal(weights(two)[key], value) for key, value in weights(one).items())
+
+
+def test_dropout_follows_the_seed(cell: Cell, fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks that draw from torch's own stream in training: the same numbers in a run and in two."""
+    build = train.seeded_network
+
+    def with_dropout(*arguments: Any) -> nn.Module:
+        return nn.Sequential(nn.Dropout(0.2), build(*arguments))
+
+    monkeypatch.setattr(train, "seeded_network", with_dropout)
+    torch.manual_seed(1)
+    first = fit(cell(study="one"))
+    torch.manual_seed(2)
+    assert results(fit(cell(study="two"))) == results(first)
+
+
+@pytest.mark.parametrize("backend", ["eager", "cpu", None])
+def test_ops_chooses_the_kernels(
+    cell: Cell, fit: Fit, monkeypatch: pytest.MonkeyPatch, backend: str | None
+) -> None:
+    """For the run, and no longer."""
+    seen = set()
+    step = train.Step.__call__
+
+    def watch(self: train.Step, images: Tensor, labels: Tensor) -> None:
+        seen.add(ops.use.chosen)
+        step(self, images, labels)
+
+    monkeypatch.setattr(train.Step, "__call__", watch)
+    with ops.use("auto"):
+        assert fit(cell(epochs=1, ops=backend)).status == "ok"
+        assert ops.use.chosen == "auto"
+    assert seen == {backend or "auto"}
 
 
 def test_another_seed_is_another_run(cell: Cell, fit: Fit) -> None:

@@ -16,6 +16,7 @@ from normbench.data import Shown, dataset_info, stream
 from normbench.errors import UserError
 from normbench.graph import Replay, recorded
 from normbench.models import create_model
+from normbench.ops import use
 from normbench.optimizer import set_learning_rate
 from normbench.step import Step
 from normbench.train import Run, data_of
@@ -72,7 +73,8 @@ def measure(
             network = network.to(memory_format=torch.channels_last)
         step = Step(network.train(), settings, device)
         contenders[named(kind, settings)] = training(network, step, shown, settings.sgd_batch)
-    found = interleaved(contenders, rounds)
+    with use(settings.ops):
+        found = interleaved(contenders, rounds)
     return [row(settings, by, times, found[OURS]) for by, times in found.items()]
 
 

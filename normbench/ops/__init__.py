@@ -35,13 +35,14 @@ class use:  # noqa: N801  (a function that is also a context manager, as torch.s
     """Chooses the backend, from now on or, in a `with`, until its end: one of BACKENDS.
 
     auto is the fastest that can run for a tensor; a backend that cannot falls back to eager.
-    Raises UserError for another name.
+    None changes nothing. Raises UserError for another name.
     """
 
     chosen = "auto"
 
-    def __init__(self, backend: str) -> None:
+    def __init__(self, backend: str | None) -> None:
         self.before = use.chosen
+        backend = backend or use.chosen
         if backend not in BACKENDS:
             raise UserError(
                 f"ops backend {backend!r} (ops.use, NORMBENCH_OPS) is not one of"
