@@ -10,7 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from normbench import train
+from normbench import step, train
 from normbench.config import Settings
 from normbench.data import Dataset
 from normbench.display import Display, clock
@@ -88,7 +88,7 @@ def test_a_terminal_is_left_in_order_after_a_failure(
     def fail(*_: Any) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(train, "project", fail)
+    monkeypatch.setattr(step, "project", fail)
     with pytest.raises(RuntimeError):
         train.run(cell(), shown.display)
     shown.display.close()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from normbench import train
+from normbench import step
 from normbench.build import seeded_network
 from normbench.config import Settings
 from normbench.data import Dataset
@@ -123,14 +123,14 @@ def test_gates_stay_in_their_interval(
     run = Run.start(settings, tiny, CPU)
     gates = [p for name, p in run.model.named_parameters() if name.endswith(".gate")]
     outside = []
-    project = train.project
+    project = step.project
 
     def watched(model: nn.Module) -> None:
         outside.append(max(max(p.max().item() - 1, -p.min().item()) for p in gates))
         project(model)
         assert all(p.min() >= 0 and p.max() <= 1 for p in gates)
 
-    monkeypatch.setattr(train, "project", watched)
+    monkeypatch.setattr(step, "project", watched)
     list(epochs(run, 0, lambda *_: None))
     assert max(outside) > 0
     assert any(p.min() < 1 for p in gates)
