@@ -6,7 +6,7 @@ from matplotlib.figure import Figure as Drawing
 
 from normbench.report.document import Document
 from normbench.report.figures.lines import layers, ours
-from normbench.report.figures.style import OTHERS, sheet, whole_numbers
+from normbench.report.figures.style import look, sheet, whole_numbers
 
 BINS = 24
 
@@ -23,7 +23,9 @@ def draw(document: Document) -> tuple[Drawing, str] | None:
         return None
     drawing, grid = sheet(1, 2, 2.8)
     left, right = grid[0]
-    for (name, spreads), (colour, marker) in zip(found.items(), OTHERS, strict=False):
+    looks = look(list(found))
+    for name, spreads in found.items():
+        colour, marker = looks[name].colour, looks[name].marker
         every = [value for runs in spreads.values() for run in runs for value in run]
         weights = [100 / len(every)] * len(every)
         left.hist(
