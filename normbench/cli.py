@@ -52,11 +52,21 @@ def complain(error: Exception | str) -> None:
     print("normbench:", " ".join(str(error).split()), file=sys.stderr)
 
 
+FLAGS = (
+    *("-m", "--multirun", "-c", "--cfg", "--resolve", "-p", "--package", "-i", "--info"),
+    *("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "--hydra-help"),
+)  # of Hydra
+
+
 def train(arguments: list[str]) -> int:
     """`normbench train`: one run, or with -m a grid of them."""
     if {"-h", "--help"} & set(arguments):
         print(train_help(), end="")
         return 0
+    for word in arguments:
+        if word.startswith("-") and word.split("=")[0] not in FLAGS:
+            hint = did_you_mean(word, FLAGS) or "; settings are key=value"
+            raise UserError(f"normbench train has no {word}{hint}")
     errors: list[Exception] = []
 
     from normbench.config import canonical, parse
