@@ -117,6 +117,7 @@ NO_RESULT = (
     "histograms",
 )  # cannot change the result
 NO_RESULT_OF_DATASET = ("root", "source")
+OWN_FOLDERS = ("folder", "imagenet", "imagenet100")  # known by what lies in them
 
 
 def identity(settings: Settings) -> str:
@@ -124,7 +125,8 @@ def identity(settings: Settings) -> str:
     decisive = {k: v for k, v in dataclasses.asdict(settings).items() if k not in NO_RESULT}
     for key in NO_RESULT_OF_DATASET:
         decisive["dataset"]["options"].pop(key, None)
-    if settings.dataset.name == "folder":
+    if settings.dataset.name in OWN_FOLDERS:
+        del decisive["dataset"]["label"]  # the folder's name: a copy is the same
         decisive["content"] = digest(str(settings.dataset.options.get("root")))
     if settings.norm.name == "custom":
         decisive["source"] = source_of(str(settings.norm.options.get("target")))

@@ -24,9 +24,10 @@ WARM_UP = 3  # steps before the recording: libraries choose their kernels, the o
 class Replay:
     """`replay(shown, number)` does what `step(*shown.batch(number, size))` does, to the bit."""
 
-    def __init__(self, step: Step, shown: Shown, size: int) -> None:
+    def __init__(self, step: Step, shown: Shown, pieces: tuple[Tensor, ...], size: int) -> None:
+        self.step = step  # whose tensors the graph works on, so that they stay
         self.size = size
-        self.slots = [piece.clone() for piece in shown.pieces(0, size)]
+        self.slots = [piece.clone() for piece in pieces]
         with as_it_was(step):
             self.launch = capture(lambda: step(*shown.assemble(*self.slots)))
 
@@ -38,8 +39,11 @@ class Replay:
 
 def recorded(step: Step, shown: Shown, size: int) -> Replay | None:
     """The graph of the step; None, and a line on stderr, where it cannot be recorded."""
+    pieces = shown.pieces(0, size)
     try:
-        return Replay(step, shown, size)
+        return Replay(step, shown, pieces, size)
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         print(f"normbench: the step runs without a CUDA graph: {reason}", file=sys.stderr)

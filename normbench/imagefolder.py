@@ -77,6 +77,7 @@ def _of_tar(path: Path) -> Iterator[Image]:
                 yield Image("/".join(parts[-3:]), str(path), *where)
 
 
+@lru_cache(maxsize=4)
 def digest(root: str) -> str | None:
     """SHA-256 of the names of classes, and names and sizes of images. None: it is not there.
 

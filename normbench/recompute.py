@@ -5,6 +5,7 @@ Chen et al. 2016, arXiv 1604.06174: memory for time, at the price of one more fo
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from fnmatch import fnmatchcase
@@ -48,19 +49,33 @@ def recompute(model: nn.Module, patterns: Sequence[str]) -> nn.Module:
     return model
 
 
+def draws(module: nn.Module) -> bool:
+    """Whether its forward may use random numbers, which its second pass then has to repeat."""
+    kinds = {type(inner) for inner in module.modules()}
+    quiet = ("normbench.", "torch.nn.modules.")
+    return any(
+        not kind.__module__.startswith(quiet) or "Drop" in kind.__name__ or kind is nn.RReLU
+        for kind in kinds
+    )
+
+
 def again(module: nn.Module) -> Callable[..., Any]:
     """The module's forward under a checkpoint. The second pass tracks no running statistics."""
     forward = module.forward
-    draws = any("Drop" in type(inner).__name__ for inner in module.modules())
+    random = draws(module)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), without_tracking()
 
-    def run(*inputs: Any) -> Any:
+    def run(*inputs: Any, **named: Any) -> Any:
         if not module.training:
-            return forward(*inputs)
+            return forward(*inputs, **named)
         return checkpoint(
-            forward, *inputs, use_reentrant=False, context_fn=contexts, preserve_rng_state=draws
+            functools.partial(forward, **named),
+            *inputs,
+            use_reentrant=False,
+            context_fn=contexts,
+            preserve_rng_state=random,
         )
 
     return run

@@ -95,8 +95,8 @@ def train(
     """Trains from the folder's checkpoint, or from the start, to the end; fills `rows`."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    memory.warn(settings, device)
     run_ = Run.start(settings, data, device)
+    memory.warn(settings, device)
     rows += run_.resume()
     metrics = Metrics(settings.folder, rows)
     status: record.Status = "ok"
@@ -133,8 +133,8 @@ def epochs(run: Run, first: int, on_step: Callable[[int, int], None]) -> Iterato
         shown = run.plan(epoch)
         steps = shown.steps(settings.sgd_batch)
         step.begin()
-        torch.manual_seed(stream(settings.seed, "dropout", epoch).initial_seed())
         take = run.stepper(shown)
+        torch.manual_seed(stream(settings.seed, "dropout", epoch).initial_seed())
         start = time.perf_counter()
         for done in range(1, steps + 1):
             rate = learning_rate(settings, epoch + done / steps)
@@ -159,6 +159,7 @@ class Run:
     step: Step
     feed: Feed
     replay: Replay | None = None  # the step as a CUDA graph, when it has been recorded
+    tried: bool = False  # to record it
 
     @classmethod
     def start(cls, settings: Settings, data: Dataset | FolderDataset, device: torch.device) -> Run:
@@ -180,7 +181,8 @@ class Run:
         """What takes step 0, 1, ... of the epoch: on CUDA a graph, if the step can be recorded."""
         step, size = self.step, self.settings.sgd_batch
         graph = self.settings.cuda_graph and self.device.type == "cuda"
-        if graph and self.replay is None and self.settings.precision != "fp16":  # its scaler waits
+        if graph and not self.tried and self.settings.precision != "fp16":  # its scaler waits
+            self.tried = True
             self.replay = recorded(step, shown, size)
         if (replay := self.replay) is not None:
             return lambda number: replay(shown, number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -97,6 +98,33 @@ def test_what_cannot_be_recorded_is_said_and_runs_on(
     )
     for name, value in fresh.model.state_dict().items():
         assert torch.equal(run.model.state_dict()[name], value), name
+
+
+def test_a_recording_that_failed_is_not_tried_again(
+    cell: Cell, tiny: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(once: Callable[[], None]) -> Callable[[], None]:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(graph, "capture", refuse)
+    run = Run.start(settings_of(cell, "bn"), tiny, CPU)
+    run.device = torch.device("cuda")  # as it would be
+    for epoch in range(3):
+        run.stepper(run.plan(epoch))(0)
+    assert capsys.readouterr().err.count("without a CUDA graph") == 1
+
+
+def test_a_replay_holds_what_it_works_on(
+    cell: Cell, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph has addresses only: a step that nobody holds would be freed under it."""
+    monkeypatch.setattr(graph, "capture", lambda once: lambda: None)
+    run = Run.start(settings_of(cell, "bn"), tiny, CPU)
+    replay = graph.recorded(run.step, run.plan(0), run.settings.sgd_batch)
+    step = weakref.ref(run.step)
+    del run
+    assert replay is not None
+    assert step() is not None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

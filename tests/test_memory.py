@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from normbench import memory
+from normbench import create_norm, memory
 from normbench.build import create_network
 from normbench.config import Settings
 from normbench.errors import UserError
+from normbench.recompute import draws, recompute
 
 Cell = Callable[..., Settings]
 CPU = torch.device("cpu")
@@ -80,6 +81,26 @@ def test_recomputed_is_the_same(cell: Cell, norm: str) -> None:
         ends.append(network.state_dict())
     for name, value in ends[0].items():
         assert torch.equal(ends[1][name], value), name
+
+
+def test_random_numbers_are_drawn_once() -> None:
+    """Also where the name of a module does not say that it draws; ours and torch's plain layers do not."""
+
+    class Noisy(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * torch.rand_like(x)
+
+    gradients = []
+    for patterns in ([], ["0"]):
+        torch.manual_seed(0)
+        network = recompute(torch.nn.Sequential(torch.nn.Sequential(Noisy())), patterns).train()
+        x = torch.ones(8, requires_grad=True)
+        network(x).square().sum().backward()
+        gradients.append(x.grad)
+    assert gradients[0] is not None
+    torch.testing.assert_close(*gradients)
+    assert not draws(torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), create_norm("sn", 4)))
+    assert draws(torch.nn.Sequential(torch.nn.Dropout2d()))
 
 
 @pytest.mark.parametrize(

@@ -32,11 +32,11 @@ def nothing_else(what: str, rest: list[str], known: Collection[str]) -> None:
         raise UserError(f"normbench bench {what} has no {key}={hint}")
 
 
-def some_of(allowed: Collection[str]) -> Reader:
-    """Names from `allowed`, with commas between them; nothing: none."""
+def some_of(allowed: Collection[str], or_none: bool = False) -> Reader:
+    """Names from `allowed`, with commas between them; nothing is none, where that is allowed."""
 
     def reader(key: str, text: str) -> tuple[str, ...]:
-        chosen = tuple(text.split(",")) if text else ()
+        chosen = tuple(text.split(",")) if text or not or_none else ()
         for word in chosen:
             if word not in allowed:
                 hint = did_you_mean(word, allowed)

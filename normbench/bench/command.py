@@ -44,7 +44,7 @@ LAYERS: dict[str, args.Reader] = COMMON | {
     "layouts": args.some_of(layers.LAYOUTS),
     "dtypes": args.some_of(layers.DTYPES),
     "backends": args.some_of(BACKENDS),
-    "peers": args.some_of(PEERS),
+    "peers": args.some_of(PEERS, or_none=True),
 }
 SHAPES = {"cpu": "32x64x32x32,2x16x32x32", "cuda": "256x64x64x64,32x64x32x32,2x16x32x32"}
 
@@ -56,6 +56,8 @@ def run(arguments: list[str], compose: Compose) -> int:
         return 0
     what, *rest = arguments
     if what == "all":
+        _, others = args.read(rest, COMMON)
+        args.nothing_else("all", others, COMMON)
         for one in PARTS.values():
             one(rest, compose)
         return 0
@@ -103,13 +105,18 @@ def out(values: dict[str, Any], what: str, device: torch.device) -> Path:
 
 
 def bench_step(words: list[str], compose: Compose) -> None:
-    values, settings = args.read(words, COMMON | {"peers": args.some_of(PEERS)})
+    values, settings = args.read(words, COMMON | {"peers": args.some_of(PEERS, or_none=True)})
     device, rounds = device_of(values), values.get("rounds", 15)
+    asked = [settings] if settings else STEPS
+    cells = [compose([*some, f"device={device.type}"]) for some in asked]
+    peers = values.get("peers", ("plain",))
+    for cell in cells:
+        step.refuse(cell, peers)  # before the first is measured
     rows: list[step.Row] = []
-    for some in [settings] if settings else STEPS:
-        peers = values.get("peers", ("plain",))
-        rows += step.measure(compose(some), peers, device, rounds)
-        table.show(" ".join(some), rows[-1 - len(peers) :])
+    for some, cell in zip(asked, cells, strict=True):
+        new = step.measure(cell, peers, rounds)
+        table.show(" ".join(some), new)
+        rows += new
     table.write(out(values, "step", device), rows, device, rounds)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from normbench import ops
 from normbench.bench.peers import BASELINE, baseline, groups, peer
 from normbench.bench.timing import Contender, Stopwatch, Times, interleaved
+from normbench.errors import UserError
 from normbench.norms import create_norm
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -74,8 +76,14 @@ def rows_of(request: Request, shape: Shape, dtype: str) -> list[Row]:
         contenders[layout, COPY, COPY] = inputs.copying()
         for norm, by, layer in layers(request, shape[1]):
             layer = layer.to(request.device).to(memory_format=LAYOUTS[layout])
+            if by in ("torch", "timm"):  # whose layers do not all take weights of another dtype
+                layer = layer.to(DTYPES[dtype])
             key = (layout, norm, by)
-            kept[key] = kept_tensors(by, layer, inputs.xs[0])
+            try:
+                kept[key] = kept_tensors(by, layer, inputs.xs[0])
+            except UserError as error:  # instance statistics of 1×1 maps, say
+                print(f"normbench: {norm} on {'x'.join(map(str, shape))}: {error}", file=sys.stderr)
+                continue
             contenders[key] = inputs.training(by, layer)
     times = interleaved(contenders, request.rounds)
     best = min(times[layout, "bn", BASELINE].whole for layout in request.layouts)

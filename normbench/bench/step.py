@@ -11,9 +11,11 @@ from torch import nn
 
 from normbench.bench import peers
 from normbench.bench.timing import Contender, Stopwatch, Times, interleaved
+from normbench.build import check, device_of
 from normbench.config import Settings
 from normbench.data import Shown, dataset_info, stream
 from normbench.errors import UserError
+from normbench.foreign import is_foreign
 from normbench.graph import Replay, recorded
 from normbench.models import create_model
 from normbench.ops import use
@@ -50,37 +52,56 @@ class Row:
     times_ours: float
 
 
-def measure(
-    settings: Settings, kinds: Sequence[str], device: torch.device, rounds: int
-) -> list[Row]:
+def refuse(settings: Settings, kinds: Sequence[str]) -> None:
+    """UserError for what cannot be measured."""
+    device_of(settings)
+    check(settings)
+    if settings.accumulate > 1:
+        raise UserError(
+            f"accumulate={settings.accumulate}: normbench bench step takes steps in one part; leave"
+            " accumulate out"
+        )
+    if kinds and is_foreign(settings.model.name):
+        raise UserError(
+            f"model={settings.model.label}: peers have networks of ours only; give peers= without"
+            " a name"
+        )
+    for kind in kinds:
+        if settings.norm.name != "bn" and peers.peer(kind, settings.norm.name, 8) is None:
+            raise UserError(
+                f"peers={kind}: it has no layer that computes norm={settings.norm.name}"
+            )
+
+
+def measure(settings: Settings, kinds: Sequence[str], rounds: int) -> list[Row]:
     """A row for ours and for each peer. All see the same images, cropped and flipped by us.
 
     A peer's layers pool over the whole batch × workers, since they know no workers.
     """
-    run = Run.start(settings, data_of(settings), device)
-    shown = run.plan(0)
+    device, data = device_of(settings), data_of(settings)
+    run = Run.start(settings, data, device)
     contenders = {}
     name, size = OURS, settings.sgd_batch
     if device.type == "cuda" and settings.precision != "fp16":
         run.model.train()
-        if (replay := recorded(run.step, shown, size)) is not None:
-            contenders[OURS] = replaying(replay, shown)
-            run, name = Run.start(settings, data_of(settings), device), f"{OURS}, no graph"
-    contenders[name] = training(run.model, run.step, shown, size)
+        if (replay := recorded(run.step, run.plan(0), size)) is not None:
+            contenders[OURS] = replaying(replay, run.plan(0))
+            run, name = Run.start(settings, data, device), f"{OURS}, no graph"
+    contenders[name] = training(run.step, run.plan(0), size)
     for kind in kinds:
         network = on_layers_of(kind, settings).to(device)
         if settings.channels_last:
             network = network.to(memory_format=torch.channels_last)
-        step = Step(network.train(), settings, device)
-        contenders[named(kind, settings)] = training(network, step, shown, settings.sgd_batch)
+        step = Step(network, settings, device)
+        contenders[named(kind, settings)] = training(step, run.plan(0), size)
     with use(settings.ops):
         found = interleaved(contenders, rounds)
     return [row(settings, by, times, found[OURS]) for by, times in found.items()]
 
 
-def training(network: nn.Module, step: Step, shown: Shown, size: int) -> Contender:
+def training(step: Step, shown: Shown, size: int) -> Contender:
     """Steps one after another, at a learning rate so small that nothing diverges."""
-    network.train()
+    step.model.train()
     set_learning_rate(step.optimizer, 1e-6)
     watch, numbers = Stopwatch(step.device), endless(shown.steps(size))
 
@@ -119,8 +140,6 @@ def endless(count: int) -> Iterator[int]:
 
 def on_layers_of(kind: str, settings: Settings) -> nn.Module:
     """The settings' network with the peer's layer wherever ours has a norm with its activation."""
-    if settings.norm.name != "bn" and peers.peer(kind, settings.norm.name, 8) is None:
-        raise UserError(f"peers={kind}: it has no layer that computes norm={settings.norm.name}")
     classes = dataset_info(settings.dataset.name, settings.dataset.options).classes
     return create_model(
         settings.model.name,

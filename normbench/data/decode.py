@@ -132,10 +132,20 @@ Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 
+def refuse_to_begin_twice() -> None:
+    """UserError in a worker that runs the script of its parent again, from its top."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise UserError(
+            "images are decoded by processes that read your script again: put what it does below"
+            " `if __name__ == '__main__':`"
+        )
+
+
 class Decoders:
     """Worker processes that apply functions; they end with the process that made them."""
 
     def __init__(self, processes: int) -> None:
+        refuse_to_begin_twice()
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
         self.processes = processes

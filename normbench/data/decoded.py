@@ -23,7 +23,16 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from normbench.data.decode import Bytes, Decoders, Fault, Place, cores, decode, resized
+from normbench.data.decode import (
+    Bytes,
+    Decoders,
+    Fault,
+    Place,
+    cores,
+    decode,
+    refuse_to_begin_twice,
+    resized,
+)
 from normbench.data.sources import cache_root
 from normbench.data.transfer import show
 from normbench.data.tree import Tree
@@ -54,8 +63,9 @@ def decoded(tree: Tree, side: int | None) -> Decoded:
     `side`: keep their pixels, resized to so many on the shorter side; None: only find out which can
     be decoded, and how large they are.
     """
-    folder = cache_root() / "decoded" / key(tree, side)
+    folder = place_of(tree, side)
     if not folder.is_dir():
+        refuse_to_begin_twice()
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(folder.with_name(f".{folder.name}.lock")):
@@ -70,6 +80,11 @@ def decoded(tree: Tree, side: int | None) -> Decoded:
     index = np.load(folder / INDEX)
     pixels = None if side is None else folder / PIXELS
     return Decoded(index, tuple((name, reason) for name, reason in faults), pixels, folder)
+
+
+def place_of(tree: Tree, side: int | None) -> Path:
+    """The folder of the decoded images, which need not be there yet."""
+    return cache_root() / "decoded" / key(tree, side)
 
 
 def key(tree: Tree, side: int | None) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normbench.data.decoded import Decoded, decoded
+from normbench.data.decoded import Decoded, decoded, place_of
 from normbench.data.info import tree_of
 from normbench.data.options import Options, options
 from normbench.data.sources import cache_root
@@ -67,7 +67,9 @@ def open_folder(name: str, given: Mapping[str, Any]) -> FolderDataset:
     be meant so."""
     chosen = options(given)
     tree = tree_of(name, chosen)
-    keep = fits(len(tree.images), chosen.side) if chosen.cache == "auto" else chosen.cache
+    keep = chosen.cache
+    if keep == "auto":  # once kept they stay in use, however little room they have left
+        keep = place_of(tree, chosen.side).is_dir() or fits(len(tree.images), chosen.side)
     found = decoded(tree, chosen.side if keep else None)
     good = np.flatnonzero(found.index[:, 1])
     data = FolderDataset(

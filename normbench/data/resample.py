@@ -73,7 +73,8 @@ class Pixels:
             return windows
         vertical, horizontal = weights(height[:, 0], tall, size), weights(width[:, 0], wide, size)
         horizontal = torch.where(flip[:, :, None] == 1, horizontal.flip(1), horizontal)
-        values = vertical[:, None] @ (windows.float() @ horizontal[:, None].mT)
+        with torch.autocast(windows.device.type, enabled=False):  # a run's does not reach pixels
+            values = vertical[:, None] @ (windows.float() @ horizontal[:, None].mT)
         return values.round_().to(torch.uint8)
 
 

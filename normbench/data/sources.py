@@ -63,7 +63,9 @@ def locate(known: Entry, root: Path | None) -> Path:
             f"dataset.root={root}: there is no such folder; name one that exists, or leave "
             f"dataset.root out to keep {known.name} in {cache_root()}"
         )
-    itself = root.name == known.folder or any((root / file.name).exists() for file in known.files)
+    found = [(root / part.name).exists() for part in known.files]
+    whole = any(isinstance(part, Folder) for part in known.files)  # train/ alone could be anything
+    itself = root.name == known.folder or (all(found) if whole else any(found))
     return root if itself else root / known.folder
 
 

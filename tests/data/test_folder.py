@@ -275,13 +275,15 @@ def test_a_disk_that_cannot_be_written(root: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_auto_keeps_what_fits(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was kept once stays in use: a run that goes on sees the same pixels."""
     assert load(root).decoded.pixels is not None
     assert isinstance(load(root).on("cpu"), KeptFeed)
     assert not folder.fits(2_000_000_000, 256)
     monkeypatch.setattr(folder, "fits", lambda images, side: False)
-    assert load(root).decoded.pixels is None
-    assert isinstance(load(root).on("cpu"), StreamedFeed)
-    assert load(root, cache=True).decoded.pixels is not None
+    assert load(root).decoded.pixels is not None
+    assert load(root, resize=21).decoded.pixels is None
+    assert isinstance(load(root, resize=21).on("cpu"), StreamedFeed)
+    assert load(root, resize=21, cache=True).decoded.pixels is not None
 
 
 def test_test_batches_are_smaller_where_images_are_larger() -> None:
