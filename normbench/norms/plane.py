@@ -58,8 +58,8 @@ def pool(moments: Moments, *, images: int | None = 1, channels: int | None = 1) 
         raise UserError(f"channels={channels} does not divide {c}; it may be {divisors(c)}")
     blocks = n // images, images, c // channels, channels
     mean, var = moments.mean.reshape(blocks), moments.var.reshape(blocks)
-    spread, pooled = torch.var_mean(mean, (1, 3), correction=0, keepdim=True)
-    total = var.mean((1, 3), keepdim=True) + spread
+    pooled = mean.mean((1, 3), keepdim=True)
+    total = var.mean((1, 3), keepdim=True) + (mean - pooled).square().mean((1, 3), keepdim=True)
     return Moments(over(pooled, n, c), over(total, n, c), moments.count * images * channels)
 
 
