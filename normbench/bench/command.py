@@ -11,6 +11,7 @@ import torch
 from normbench.bench import arguments as args
 from normbench.bench import growth, layers, step, study, table
 from normbench.bench.peers import PEERS
+from normbench.bench.timing import keep_freed_memory
 from normbench.config import Settings
 from normbench.errors import UserError, did_you_mean
 from normbench.norms import NORMS
@@ -55,6 +56,7 @@ def run(arguments: list[str], compose: Compose) -> int:
         print(HELP, end="")
         return 0
     what, *rest = arguments
+    keep_freed_memory()
     if what == "all":
         _, others = args.read(rest, COMMON)
         args.nothing_else("all", others, COMMON)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import statistics
 import time
 from collections.abc import Callable, Hashable, Mapping
@@ -25,6 +27,19 @@ class Times:
     whole: float
     low: float
     high: float
+
+
+def keep_freed_memory() -> None:
+    """Has glibc keep what is freed, as it does in a training that has run for a while.
+
+    Otherwise each tensor of some MB comes as fresh pages, whose faults cost more than a layer does
+    and come and go with the history of the process. Elsewhere than on glibc it does nothing.
+    """
+    trim_threshold, mmap_threshold, most = -1, -3, 32 << 20  # of malloc.h; glibc's own limit
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(mmap_threshold, most)
+        mallopt(trim_threshold, 2**31 - 1)
 
 
 class Stopwatch:
