@@ -96,7 +96,7 @@ def train_one(settings: Settings) -> None:
 
 def sweep(arguments: list[str]) -> int:
     """`normbench sweep`: the cells of an experiment, then its report."""
-    from normbench.sweep import overrides_of, text, whole
+    from normbench.sweep import grid, is_list, overrides_of, text
 
     if {"-h", "--help"} & set(arguments):
         print(sweep_help(), end="")
@@ -109,16 +109,10 @@ def sweep(arguments: list[str]) -> int:
     if any(w.startswith("experiment=") for w in words):
         words += [] if any(w.startswith("scale=") for w in words) else ["scale=embedded"]
     given = dict(word.split("=", 1) for word in words)
-    lists = {k: v.split(",") for k, v in given.items() if "," in v and v[0] not in "[{'\""}
-    study = compose([word for word in words if word.split("=", 1)[0] not in lists])
-    of_points = {key for point in study["points"] for key in point}
-    lists = {k: v for k, v in lists.items() if k not in of_points}
-    axes = {k: [given[k]] if k in given else values for k, values in study["axes"].items()} | lists
-    if "seed" not in axes and "seed" not in given:
-        axes["seed"] = list(range(whole("seeds", study["seeds"])))
-    points = chosen_points(study["points"], given)
+    study = compose([f"{k}={v}" for k, v in given.items() if not is_list(v)])
+    axes, points = grid(study, given)
     keys = {*axes, *(key for point in points for key in point)}
-    fixed = tuple(word for word in words if word.split("=", 1)[0] not in keys)
+    fixed = tuple(f"{k}={v}" for k, v in given.items() if k not in keys)
     cells = [cell_of(fixed + some) for some in overrides_of(axes, points)]
     code = run_all(cells, study, dry)
     folder, out = (f"{study['results']}/{part}{study['study']}" for part in ("runs/", ""))
@@ -126,19 +120,6 @@ def sweep(arguments: list[str]) -> int:
         asked = [f"axes.{key}={text(axes[key])}" for key in axes if key in study["axes"]]
         report([f"experiment={given['experiment']}", folder, f"out={out}", *asked])
     return code
-
-
-def chosen_points(points: list[dict[str, Any]], given: dict[str, str]) -> list[dict[str, Any]]:
-    """Of an experiment's points those that agree with what the command line says of their keys."""
-    from normbench.sweep import text
-
-    kept = points
-    for key in {key for point in points for key in point} & given.keys():
-        values = given[key].split(",")
-        kept = [point for point in kept if text(point.get(key)) in values]
-    if points and not kept:
-        raise UserError("none of the experiment's points has these values; see its file in conf/")
-    return kept
 
 
 def cell_of(overrides: tuple[str, ...]) -> Cell:

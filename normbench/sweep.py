@@ -82,6 +82,31 @@ def whole(key: str, value: Any) -> int:
     return value
 
 
+def is_list(text: str) -> bool:
+    """Whether a word's value is a list of values, such as `2,8`, and not one that has a comma in it."""
+    return "," in text and text[0] not in "[{'\""
+
+
+def grid(
+    study: Mapping[str, Any], given: Mapping[str, str]
+) -> tuple[dict[str, list[Any]], list[dict[str, Any]]]:
+    """Axes and points of a study, narrowed and widened by what the command line gives.
+
+    UserError where no point has the values that are asked for.
+    """
+    of_points = {key for point in study["points"] for key in point}
+    axes = {key: [given[key]] if key in given else list(v) for key, v in study["axes"].items()}
+    axes |= {k: v.split(",") for k, v in given.items() if is_list(v) and k not in of_points}
+    if "seed" not in axes and "seed" not in given:
+        axes["seed"] = list(range(whole("seeds", study["seeds"])))
+    points = study["points"]
+    for key in of_points & given.keys():
+        points = [point for point in points if text(point.get(key)) in given[key].split(",")]
+    if study["points"] and not points:
+        raise UserError("none of the experiment's points has these values; see its file in conf/")
+    return axes, points
+
+
 def overrides_of(
     axes: Mapping[str, Sequence[Any]], points: Sequence[Mapping[str, Any]]
 ) -> list[tuple[str, ...]]:
