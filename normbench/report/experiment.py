@@ -74,7 +74,29 @@ def norm_defaults(name: str) -> Values:
     if not name or not file.is_file():
         return {}
     data: Values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return {key: value for key, value in data.items() if key not in ("name", "label")}
+    own = {key: value for key, value in data.items() if key not in ("name", "label")}
+    return {key: usual(value)[0] for key, value in own.items()}
+
+
+@functools.cache
+def usual_options(name: str) -> dict[str, list[Any]]:
+    """The values of each option of a norm that nobody had to ask for: its file's, or a scale's."""
+    file = files("normbench.conf") / "norm" / f"{name}.yaml"
+    if not file.is_file():
+        return {}
+    data: Values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return {key: usual(value) for key, value in data.items()}
+
+
+def usual(value: Any) -> list[Any]:
+    """The values that `value` stands for: of `${gn_groups}` that of train.yaml, then of the scales."""
+    if not (isinstance(value, str) and value.startswith("${")):
+        return [value]
+    conf, key = files("normbench.conf"), value[2:-1]
+    scales = sorted((conf / "scale").iterdir(), key=lambda entry: entry.name)
+    every = [conf / "train.yaml", *(entry for entry in scales if entry.name.endswith(".yaml"))]
+    found = [yaml.safe_load(entry.read_text(encoding="utf-8")) for entry in every]
+    return [data[key] for data in found if key in data]
 
 
 def names() -> list[str]:

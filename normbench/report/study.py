@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from normbench.config import FIXED_SGD_BATCH, canonical_batch, pools_images
-from normbench.report.experiment import Experiment, Values, norm_defaults
+from normbench.report.experiment import Experiment, Values, norm_defaults, usual_options
 from normbench.report.runs import NO_RESULT, Run
 
 
@@ -118,14 +118,17 @@ def section(experiment: Experiment, context: Values, runs: list[Run], seeds: int
 def context_of(experiment: Experiment, run: Run) -> Values:
     """What must be equal for runs to stand in one table: everything that the study does not vary."""
     values, keys = run.values, set(experiment.keys)
-    own = norm_defaults(str(values["norm"]))
+    own = usual_options(str(values["norm"]))
     rest = {
         key: value
         for key, value in values.items()
         if key not in keys
         and key not in NO_RESULT
         and key != "seed"
-        and not (key.startswith("norm.") and key[5:] in own and same(value, own[key[5:]]))
+        and not (
+            key.startswith("norm.")
+            and any(same(value, default) for default in own.get(key[5:], ()))
+        )
     }
     if values["protocol"] == "fixed":
         rest["sgd_batch"] = values["batch"] * values["workers"]

@@ -16,7 +16,7 @@ import yaml
 
 from normbench.config import Settings, canonical, parse
 from normbench.record import Record, record_of, write_atomically, write_record
-from normbench.report.experiment import Experiment, load
+from normbench.report.experiment import Experiment, load, norm_defaults
 
 LAYERS = ("stem_norm", *(f"stages.{i}.{part}" for i in range(3) for part in ("norm1", "norm2")))
 TOP = {"bn": 60, "gn": 57, "frn": 58, "ln": 52, "in": 48, "sn": 61, "rbn": 62, "bin": 61, "brn": 59}
@@ -34,7 +34,8 @@ def settings_of(overrides: dict[str, Any]) -> Settings:
     data = copy.deepcopy(content("train.yaml"))
     for key in ("defaults", "hydra"):
         data.pop(key)
-    data["norm"] = dict(content(f"norm/{overrides.get('norm', 'bn')}.yaml"))
+    norm = overrides.get("norm", "bn")
+    data["norm"] = content(f"norm/{norm}.yaml") | norm_defaults(norm)
     data["model"] = {"name": "resnet", "label": overrides.get("model", "resnet8"), "depth": 8}
     data["dataset"] = {"name": overrides.get("dataset", "cifar10_5k")}
     data["epochs"] = 5

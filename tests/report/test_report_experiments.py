@@ -154,3 +154,16 @@ def test_table_2_of_the_gn_paper_is_what_it_prints() -> None:
     assert [errors["bn", b] for b in (32, 16, 8, 4, 2)] == [23.6, 23.7, 24.8, 27.3, 34.7]
     assert [errors["gn", b] for b in (32, 16, 8, 4, 2)] == [24.1, 24.2, 24.0, 24.2, 24.1]
     assert found[0][1].top1 == pytest.approx(76.4)
+
+
+@pytest.mark.parametrize("norm", ["gn", "gfrn", "bn", "sn"])
+def test_defaults_are_those_that_a_run_has(norm: str) -> None:
+    """The report reads the files itself: its values are those that a sweep composes, at every scale."""
+    from normbench.cli import compose
+
+    composed = {k: v for k, v in compose([f"norm={norm}"])["norm"].items() if k != "name"}
+    assert experiments.norm_defaults(norm) == composed
+    for scale in ("embedded", "imagenette"):
+        at_scale = compose([f"norm={norm}", f"scale={scale}"])["norm"]
+        for key, value in at_scale.items():
+            assert value in experiments.usual_options(norm)[key]
