@@ -23,14 +23,19 @@ from normbench.recompute import recompute
 
 
 def device_of(settings: Settings) -> torch.device:
-    """The device that `device=` names. UserError where it says cuda and there is none."""
-    available = torch.cuda.is_available()
-    if settings.device == "cuda" and not available:
-        raise UserError("device=cuda: torch sees no CUDA device; use device=cpu or device=auto")
-    name = "cuda" if available and settings.device != "cpu" else "cpu"
-    if settings.precision == "fp16" and name == "cpu":
+    """The device that `device=` names. UserError where it has not what is asked for."""
+    device = device_named(settings.device)
+    if settings.precision == "fp16" and device.type == "cpu":
         raise UserError("precision=fp16 needs a CUDA device; use precision=bf16 or fp32")
-    return torch.device(name)
+    return device
+
+
+def device_named(name: str) -> torch.device:
+    """auto, cpu or cuda. UserError for cuda where there is none."""
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise UserError("device=cuda: torch sees no CUDA device; use device=cpu or device=auto")
+    return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 
 def create_network(

@@ -175,13 +175,14 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
 
 def offer_foreign(words: Sequence[str]) -> None:
     """Makes a choice, which in conf/ is a file, of each LIBRARY/NAME that a word gives to model."""
-    from hydra.core.config_store import ConfigStore
+    models = [word.partition("=")[2] for word in words if word.startswith("model=")]
+    asked = re.findall(r"\w+/[\w.]+", ",".join(models))
+    if asked:  # torch is not read for less
+        from hydra.core.config_store import ConfigStore
 
-    from normbench.foreign import is_foreign
+        from normbench.foreign import is_foreign
 
-    for word in words:
-        group, _, values = word.partition("=")
-        for value in re.findall(r"\w+/[\w.]+", values) if group == "model" else ():
+        for value in asked:
             if is_foreign(value):
                 folder, _, name = f"model/{value}".rpartition("/")
                 node = {"name": value, "label": value.replace("/", "_")}

@@ -117,7 +117,7 @@ NO_RESULT = (
     "histograms",
 )  # cannot change the result
 NO_RESULT_OF_DATASET = ("root", "source")
-OWN_FOLDERS = ("folder", "imagenet", "imagenet100")  # known by what lies in them
+OWN_FOLDERS = ("folder", "imagenet", "imagenet100")  # of the user's, known by what lies in them
 
 
 def identity(settings: Settings) -> str:

@@ -6,7 +6,6 @@ Cells are known by their content, so that the same command again finishes what a
 from __future__ import annotations
 
 import dataclasses
-import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any, Literal
 from normbench.config import Settings, canonical
 from normbench.display import clock
 from normbench.errors import UserError
+from normbench.machine import cores
 from normbench.record import SETTINGS, Record, read_record
 
 State = Literal["done", "unfinished", "failed", "invalid", "new"]
@@ -64,15 +64,13 @@ class Slots:
         """`jobs_per_gpu` on each of `gpus`; without one, `jobs` on the CPU (None: one a core)."""
         whole("jobs", 1 if jobs is None else jobs)
         whole("jobs_per_gpu", jobs_per_gpu)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        cores = cores or 1
         if gpus:
             devices: tuple[int | None, ...] = tuple(
                 g for _ in range(jobs_per_gpu) for g in range(gpus)
             )
         else:
-            devices = (None,) * (jobs or cores)
-        return cls(devices, max(1, cores // len(devices)))
+            devices = (None,) * (jobs or cores())
+        return cls(devices, max(1, cores() // len(devices)))
 
 
 def whole(key: str, value: Any) -> int:

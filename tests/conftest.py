@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +31,13 @@ def plain(*overrides: str) -> dict[str, Any]:
         return cli.compose(overrides)
     finally:
         GlobalHydra.instance().clear()
+
+
+@pytest.fixture(autouse=True)
+def no_hydra() -> Iterator[None]:
+    """Hydra as it is in a process of one's own: not started."""
+    yield
+    GlobalHydra.instance().clear()
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import normbench
 
 ROOT = Path(normbench.__file__).parent
 FLOORS = {
-    1: "errors config imagefolder ops",
+    1: "errors config imagefolder machine ops",
     2: "norms models data",
     3: "train step graph recompute memory build foreign optimizer evaluate checkpoint"
     " record display board provenance",

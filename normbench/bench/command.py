@@ -12,6 +12,7 @@ from normbench.bench import arguments as args
 from normbench.bench import growth, layers, step, study, table
 from normbench.bench.peers import PEERS
 from normbench.bench.timing import keep_freed_memory
+from normbench.build import device_named
 from normbench.config import Settings
 from normbench.errors import UserError, did_you_mean
 from normbench.norms import NORMS
@@ -73,7 +74,7 @@ def run(arguments: list[str], compose: Compose) -> int:
 def bench_layers(words: list[str], compose: Compose) -> None:
     values, rest = args.read(words, LAYERS)
     args.nothing_else("layers", rest, LAYERS)
-    device = device_of(values)
+    device = device_named(values.get("device", "auto"))
     cuda = device.type == "cuda"
     request = layers.Request(
         norms=values.get("norms", tuple(NORMS)),
@@ -92,15 +93,6 @@ def bench_layers(words: list[str], compose: Compose) -> None:
     table.write(out(values, "layers", device), rows, device, request.rounds)
 
 
-def device_of(values: dict[str, Any]) -> torch.device:
-    """UserError for cuda where there is none."""
-    name = values.get("device", "auto")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device=cuda: torch sees no CUDA device; use device=cpu or device=auto")
-    cuda = torch.cuda.is_available() and name != "cpu"
-    return torch.device("cuda" if cuda else "cpu")
-
-
 def out(values: dict[str, Any], what: str, device: torch.device) -> Path:
     folder: Path = values.get("out", Path("results/bench"))
     return folder / f"{what}-{device.type}.csv"
@@ -108,7 +100,7 @@ def out(values: dict[str, Any], what: str, device: torch.device) -> Path:
 
 def bench_step(words: list[str], compose: Compose) -> None:
     values, settings = args.read(words, COMMON | {"peers": args.some_of(PEERS, or_none=True)})
-    device, rounds = device_of(values), values.get("rounds", 15)
+    device, rounds = device_named(values.get("device", "auto")), values.get("rounds", 15)
     asked = [settings] if settings else STEPS
     cells = [compose([*some, f"device={device.type}"]) for some in asked]
     peers = values.get("peers", ("plain",))
@@ -132,7 +124,7 @@ STEPS = [  # what the goals of speed are about: small batches, and the usual one
 def bench_study(words: list[str], compose: Compose) -> None:
     own = COMMON | {"jobs": args.numbers, "seeds": args.number}
     values, settings = args.read(words, own)
-    device = device_of(values)
+    device = device_named(values.get("device", "auto"))
     gpus = torch.cuda.device_count() if device.type == "cuda" else 0
     jobs = values.get("jobs", (1, 2, 4, 8) if gpus else (1, 2))
     words = [f"device={device.type}", "epochs=2", *settings]
@@ -144,7 +136,7 @@ def bench_study(words: list[str], compose: Compose) -> None:
 def bench_growth(words: list[str], compose: Compose) -> None:
     values, rest = args.read(words, COMMON)
     args.nothing_else("growth", rest, COMMON)
-    device, rounds = device_of(values), values.get("rounds", 7)
+    device, rounds = device_named(values.get("device", "auto")), values.get("rounds", 7)
     rows: list[growth.Row] = []
     for some in growth.measure(device, rounds):
         table.show(f"by {some[0].grows}", some)

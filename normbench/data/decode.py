@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from normbench import machine
 from normbench.errors import FailedError, UserError
 
 Bytes = NDArray[np.uint8]
@@ -205,5 +206,4 @@ def cores() -> int:
         if not named.isdecimal() or int(named) < 1:
             raise UserError(f"NORMBENCH_DECODERS={named}: must be a whole number, at least 1")
         return int(named)
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return available or 1
+    return machine.cores()

@@ -70,19 +70,15 @@ def frozen(value: Any) -> Any:
 @functools.cache
 def norm_defaults(name: str) -> Values:
     """The options of a norm as its file has them; empty for a norm without a file."""
-    file = files("normbench.conf") / "norm" / f"{name}.yaml"
-    if not name or not file.is_file():
-        return {}
-    data: Values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    own = {key: value for key, value in data.items() if key not in ("name", "label")}
-    return {key: usual(value)[0] for key, value in own.items()}
+    found = usual_options(name).items()
+    return {key: values[0] for key, values in found if key not in ("name", "label")}
 
 
 @functools.cache
 def usual_options(name: str) -> dict[str, list[Any]]:
     """The values of each option of a norm that nobody had to ask for: its file's, or a scale's."""
     file = files("normbench.conf") / "norm" / f"{name}.yaml"
-    if not file.is_file():
+    if not name or not file.is_file():
         return {}
     data: Values = yaml.safe_load(file.read_text(encoding="utf-8"))
     return {key: usual(value) for key, value in data.items()}
