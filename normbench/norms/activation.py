@@ -8,12 +8,14 @@ prelu       max(y, 0) + α·min(y, 0), α from ¼  He et al. 2015, arXiv 1502.01
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from normbench.errors import UserError, did_you_mean
-from normbench.ops import Floor, Planes
+from normbench.ops import Floor, mapped
 
 ACTIVATIONS = ("none", "relu", "tlu", "affine_tlu", "prelu")
 
@@ -60,12 +62,16 @@ class Activated(nn.Module):
         """The whole activation of y [N, C, H, W]."""
         if self.activation == "tlu":
             assert self.tau is not None
-            one = torch.ones_like(self.tau)
-            return Planes(y).affine(one, torch.zeros_like(one), self.tau)
+            return mapped(self, partial(identity, self.tau), y, self.tau, pure=True)
         return F.relu(y) if self.activation == "relu" else self.bend(y)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, activation={self.activation}"
+
+
+def identity(like: Tensor, _moments: object) -> tuple[Tensor, Tensor]:
+    """1·y + 0."""
+    return torch.ones_like(like), torch.zeros_like(like)
 
 
 class Activation(Activated):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from normbench.norms.base import BatchStatistics
+from normbench.norms.base import BatchStatistics, pure
 from normbench.norms.plane import Affine, Moments, pool, standardize
 
 
@@ -25,9 +25,11 @@ class BatchNorm(BatchStatistics):
         self.eps = eps
         self.keep_running(momentum)
 
+    @pure
     def known(self) -> Affine | None:
         return None if self.training else standardize(self.running(), self.eps)
 
+    @pure
     def mix(self, moments: Moments) -> Affine:
         pooled = pool(moments, images=self.images)
         affine = standardize(pooled, self.eps)

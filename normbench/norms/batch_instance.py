@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from normbench.norms.base import BatchStatistics, Role
+from normbench.norms.base import BatchStatistics, Role, pure
 from normbench.norms.plane import Affine, Moments, blend, pool, standardize
 
 
@@ -35,6 +35,7 @@ class BatchInstanceNorm(BatchStatistics):
         self.gate = nn.Parameter(torch.ones(channels))
         self.keep_running(momentum)
 
+    @pure
     def mix(self, moments: Moments) -> Affine:
         instance = standardize(moments, self.eps)
         pooled = pool(moments, images=self.images) if self.training else self.running()

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from normbench.norms.base import PlaneNorm
+from normbench.norms.base import PlaneNorm, pure
 from normbench.norms.group import group_size
 from normbench.norms.plane import Affine, Moments, divide_by_rms, pool
 
@@ -51,6 +51,7 @@ class FilterResponseNorm(PlaneNorm):
             own["epsilon"] = torch.as_tensor(self.epsilon()).detach()
         return own
 
+    @pure
     def mix(self, moments: Moments) -> Affine:
         return divide_by_rms(moments, self.epsilon())
 
@@ -74,6 +75,7 @@ class GroupFilterResponseNorm(PlaneNorm):
         self.group_size = group_size(channels, groups, channels_per_group)
         self.eps = eps
 
+    @pure
     def mix(self, moments: Moments) -> Affine:
         return divide_by_rms(pool(moments, channels=self.group_size), self.eps)
 
@@ -94,5 +96,6 @@ class LayerFilterResponseNorm(PlaneNorm):
         super().__init__(channels, activation=activation, images=images)
         self.eps = eps
 
+    @pure
     def mix(self, moments: Moments) -> Affine:
         return divide_by_rms(pool(moments, channels=None), self.eps)

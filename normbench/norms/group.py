@@ -7,7 +7,7 @@ comparison. IN: Ulyanov et al. 2016, arXiv 1607.08022. GN: Wu & He 2018, arXiv 1
 from __future__ import annotations
 
 from normbench.errors import UserError, divisors
-from normbench.norms.base import PlaneNorm
+from normbench.norms.base import PlaneNorm, pure
 from normbench.norms.plane import Affine, Moments, pool, standardize
 
 
@@ -25,6 +25,7 @@ class LayerNorm(PlaneNorm):
         super().__init__(channels, activation=activation, images=images)
         self.eps = eps
 
+    @pure
     def mix(self, moments: Moments) -> Affine:
         return standardize(pool(moments, channels=None), self.eps)
 
@@ -43,6 +44,7 @@ class InstanceNorm(PlaneNorm):
         super().__init__(channels, activation=activation, images=images)
         self.eps = eps
 
+    @pure
     def mix(self, moments: Moments) -> Affine:
         return standardize(moments, self.eps)
 
@@ -68,6 +70,7 @@ class GroupNorm(PlaneNorm):
         self.group_size = group_size(channels, groups, channels_per_group)
         self.eps = eps
 
+    @pure
     def mix(self, moments: Moments) -> Affine:
         return standardize(pool(moments, channels=self.group_size), self.eps)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from normbench.norms.base import PlaneNorm, wide
+from normbench.norms.base import PlaneNorm, pure, wide
 from normbench.norms.plane import Affine
 
 
@@ -17,6 +17,7 @@ class NoNorm(PlaneNorm):
         super().__init__(channels, activation=activation, images=images)
         self.weight = None
 
+    @pure
     def known(self) -> Affine:
         bias = wide(self.bias)
         return Affine(torch.ones_like(bias), bias)

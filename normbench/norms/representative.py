@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from normbench.norms.base import BatchStatistics
+from normbench.norms.base import BatchStatistics, pure
 from normbench.norms.plane import Affine, Moments, pool, standardize
 
 
@@ -40,6 +40,7 @@ class RepresentativeBatchNorm(BatchStatistics):
         self.scale_bias = nn.Parameter(torch.ones(channels)) if scaling else None
         self.keep_running(momentum)
 
+    @pure
     def mix(self, moments: Moments) -> Affine:
         centre = self.centre(moments)
         whiten = centre.then(self.whiten(centre.push(moments)))

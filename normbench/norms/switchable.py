@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from normbench.errors import UserError
-from normbench.norms.base import BatchStatistics
+from normbench.norms.base import BatchStatistics, pure
 from normbench.norms.plane import Affine, Moments, mixture, pool, standardize
 
 PARTS = ("in", "ln", "bn")
@@ -39,7 +39,7 @@ class SwitchableNorm(BatchStatistics):
         super().__init__(channels, activation=activation, images=images)
         if not using or set(using) - set(PARTS) or len(set(using)) != len(using):
             raise UserError(f"using={list(using)} is not one or more of {', '.join(PARTS)}")
-        self.using = [part for part in PARTS if part in using]
+        self.using = tuple(part for part in PARTS if part in using)
         self.eps = eps
         self.mean_weight = nn.Parameter(torch.ones(len(self.using)))
         self.var_weight = nn.Parameter(torch.ones(len(self.using)))
@@ -51,6 +51,7 @@ class SwitchableNorm(BatchStatistics):
             self.keep_running(momentum)
             self.num_batches_tracked = None
 
+    @pure
     def mix(self, moments: Moments) -> Affine:
         wide = moments.mean.dtype
         weights = self.mean_weight.to(wide).softmax(0), self.var_weight.to(wide).softmax(0)

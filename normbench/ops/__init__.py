@@ -14,19 +14,21 @@ otherwise.
 from __future__ import annotations
 
 import os
+from collections.abc import Hashable
 from types import ModuleType, TracebackType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from normbench.errors import UserError, did_you_mean
 from normbench.ops import eager
 from normbench.ops.eager import Floor
+from normbench.ops.program import Between
 
-__all__ = ["Floor", "Planes", "use"]
+__all__ = ["Floor", "Planes", "mapped", "use"]
 
 BACKENDS = ("auto", "eager", "cpu", "triton")
 
@@ -76,6 +78,26 @@ def _backend(x: Tensor) -> ModuleType:
 
         return triton
     return eager
+
+
+def mapped(
+    module: nn.Module, between: Between, x: Tensor, floor: Floor, pure: bool, state: Hashable = None
+) -> Tensor:
+    """max(scale·x + shift, floor), where (scale, shift) = between(moments) and moments() gives those of
+    the planes of x.
+
+    pure: `between` depends on its argument, on `state`, and on the module's own parameters, buffers
+    and attributes that are numbers, words or tuples of them, and changes nothing but the buffers. On
+    the CPU it is then recorded once and played from the record.
+    """
+    if pure and x.is_cpu and use.chosen in ("auto", "cpu"):
+        from normbench.ops.played import play
+
+        y = play(module, between, x, floor, state)
+        if y is not None:
+            return y
+    planes = Planes(x)
+    return planes.affine(*between(planes.moments), floor)
 
 
 class Planes:

@@ -12,7 +12,8 @@ import ctypes
 import functools
 import math
 import os
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -20,12 +21,12 @@ from torch.nn import Parameter
 
 from normbench.ops import eager
 from normbench.ops.eager import Floor
+from normbench.ops.tape import WIDTH
 
 SMALL = 1 << 15  # numbers below which a second thread costs more than it gives
 
-Job = ctypes.c_int64 * 16  # what the kernels take
-Kernel = Callable[["ctypes.Array[ctypes.c_int64]"], None]
-Fork = Callable[[int, "ctypes.Array[ctypes.c_int64]", int, int], None]
+Kernel = Callable[[int], None]  # takes the address of a job
+Fork = Callable[[int, int, int, int], None]
 
 
 def serves(x: Tensor) -> bool:
@@ -50,9 +51,9 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def affine(x: Tensor, scale: Tensor, shift: Tensor, floor: Floor) -> Tensor:
-    if not serves(x) or not _float32(scale, shift):
+    if not serves(x) or not float32(scale, shift):
         return eager.affine(x, scale, shift, floor)
-    low, step = _floor(floor)
+    low, step = floor_row(floor)
     y = torch.empty_like(x)
     _run("affine", x, step, x, scale.contiguous(), shift.contiguous(), low, y)
     return y
@@ -61,12 +62,12 @@ def affine(x: Tensor, scale: Tensor, shift: Tensor, floor: Floor) -> Tensor:
 def sums(
     x: Tensor, g: Tensor, scale: Tensor, shift: Tensor, floor: Floor
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    if not serves(x) or not _float32(g, scale, shift):
+    if not serves(x) or not float32(g, scale, shift):
         return eager.sums(x, g, scale, shift, floor)
-    low, step = _floor(floor)
+    low, step = floor_row(floor)
     sum_g, sum_gx, below = (x.new_empty(x.shape[:2]) for _ in range(3))
     _run(
-        "sums", x, step, x, scale.contiguous(), shift.contiguous(), low, _like(g, x),
+        "sums", x, step, x, scale.contiguous(), shift.contiguous(), low, like(g, x),
         sum_g, sum_gx, below,
     )  # fmt: skip
     return sum_g, sum_gx, None if floor is None else below
@@ -81,12 +82,12 @@ def affine_of_two(
     of_x: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
     p, q = of_x or (torch.zeros_like(scale),) * 2
-    if not serves(x) or not _float32(g, scale, shift, p, q):
+    if not serves(x) or not float32(g, scale, shift, p, q):
         return eager.affine_of_two(x, g, scale, shift, floor, of_x)
-    low, step = _floor(floor)
+    low, step = floor_row(floor)
     gx = torch.empty_like(x)
     _run(
-        "affine_of_two", x, step, x, scale.contiguous(), shift.contiguous(), low, _like(g, x),
+        "affine_of_two", x, step, x, scale.contiguous(), shift.contiguous(), low, like(g, x),
         p.contiguous(), q.contiguous(), gx,
     )  # fmt: skip
     return gx
@@ -107,6 +108,25 @@ def kernels() -> list[dict[str, tuple[int, Kernel]]] | None:
         return [{name: (at, call(at)) for name, at in one.items()} for one in found]
     except Exception:  # whatever is wrong with it, eager computes the same
         return None
+
+
+@functools.cache
+def interpreter() -> Kernel | None:
+    """What carries out the rows of a tape; None where the kernels are."""
+    if kernels() is None:
+        return None
+    from normbench.ops import cpu_tape
+
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(cpu_tape.play.address)
+
+
+def play(rows: array[int], bases: Sequence[int]) -> None:
+    """Carries out rows of `tape`; bases: their addresses."""
+    call = interpreter()
+    assert call is not None
+    start, numbers = rows.buffer_info()
+    job = array("q", (start, numbers // WIDTH, *bases))
+    call(job.buffer_info()[0])
 
 
 @functools.cache
@@ -134,31 +154,36 @@ if hasattr(os, "register_at_fork"):
 
 
 def _run(name: str, x: Tensor, floor_step: int, *tensors: Tensor) -> None:
+    run(name, x, floor_step, *[t.data_ptr() for t in tensors])
+
+
+def run(name: str, x: Tensor, floor_step: int, *addresses: int) -> None:
+    """One pass over x, of which `serves` is true; addresses: of what the kernel takes, x first."""
     found = kernels()
     assert found is not None
     address, call = found[x.is_contiguous(memory_format=torch.channels_last)][name]
     n, c, h, w = x.shape
-    job = Job(0, n, c, h * w, floor_step, *[t.data_ptr() for t in tensors])
+    job = array("q", (0, n, c, h * w, floor_step, *addresses))
     threads = min(torch.get_num_threads(), x.numel() // SMALL)
     fork = _fork()
     if threads > 1 and fork is not None and not _forked:
-        fork(address, job, threads, 0)
+        fork(address, job.buffer_info()[0], threads, 0)
     else:
-        call(job)
+        call(job.buffer_info()[0])
 
 
-def _float32(*tensors: Tensor) -> bool:
+def float32(*tensors: Tensor) -> bool:
     return all(t.dtype is torch.float32 and type(t) in (Tensor, Parameter) for t in tensors)
 
 
-def _like(g: Tensor, x: Tensor) -> Tensor:
+def like(g: Tensor, x: Tensor) -> Tensor:
     """g in the memory format of x."""
     if x.is_contiguous(memory_format=torch.channels_last):
         return g.contiguous(memory_format=torch.channels_last)
     return g.contiguous()
 
 
-def _floor(floor: Floor) -> tuple[Tensor, int]:
+def floor_row(floor: Floor) -> tuple[Tensor, int]:
     """The floor as a row of float32, and the step in it from one channel to the next."""
     if isinstance(floor, Tensor):
         return floor.detach().float().contiguous(), 1

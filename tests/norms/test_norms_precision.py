@@ -115,7 +115,7 @@ def test_a_mean_of_a_thousand_deviations_fails_the_naive_variance() -> None:
 def test_of_all_tensors_of_its_size_only_the_input_is_kept(name: str, activation: str) -> None:
     options = {"groups": 2} if name == "gn" else {}
     norm = create_norm(name, CHANNELS, activation=activation, **options)
-    x = images(n=8, dtype=torch.float32).requires_grad_()
+    x = images(n=8, height=8, width=9, dtype=torch.float32).requires_grad_()
     kept: list[Tensor] = []
 
     def pack(tensor: Tensor) -> Tensor:

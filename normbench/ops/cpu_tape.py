@@ -1,0 +1,174 @@
+"""Carries out the rows of a `tape` on float32 numbers in memory: one call for all of them, one thread."""
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import math
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from normbench.ops.cpu_numba import floats, inline, inline_sum, kernel
+from normbench.ops.tape import CODES, DIMS, WIDTH
+
+# A job: address and number of the rows, then the address of each base
+ROWS, COUNT, BASES = range(3)
+SIZES, OUT, A, B, C = (1, *(1 + DIMS + i * (2 + DIMS) for i in range(4)))
+one, zero = types.float32(1), types.float32(0)
+
+(
+    COPY, ADD, SUB, MUL, DIV, RSQRT, SQRT, SIGMOID, SIGMOID_BACKWARD, ABS, SIGN, AT_LEAST, CLAMP, LERP,
+    WHERE, GE, GT, SUM, MEAN, SOFTMAX, SOFTMAX_BACKWARD, COUNTED, FROM_INT,
+) = range(len(CODES))  # fmt: skip
+
+
+@intrinsic
+def longs(typing, address, start):
+    """Pointer to the int64 number `start` after an address."""
+
+    def code(context, builder, signature, args):
+        return builder.gep(builder.inttoptr(args[0], ir.IntType(64).as_pointer()), [args[1]])
+
+    return types.CPointer(types.int64)(types.int64, types.int64), code
+
+
+@inline
+def address(job, row, operand):
+    return job[BASES + row[operand]] + 4 * row[operand + 1]
+
+
+def elementwise(function):
+    """out = function(a, b, c) along the four sizes; the inner loop is one of vectors where it can be."""
+
+    @inline
+    def run(row, out, a, b, c):
+        n = row[SIZES + 3]
+        so, sa, sb, sc = row[OUT + 5], row[A + 5], row[B + 5], row[C + 5]
+        for i in range(row[SIZES]):
+            for j in range(row[SIZES + 1]):
+                for k in range(row[SIZES + 2]):
+                    o = floats(out, i * row[OUT + 2] + j * row[OUT + 3] + k * row[OUT + 4])
+                    x = floats(a, i * row[A + 2] + j * row[A + 3] + k * row[A + 4])
+                    y = floats(b, i * row[B + 2] + j * row[B + 3] + k * row[B + 4])
+                    z = floats(c, i * row[C + 2] + j * row[C + 3] + k * row[C + 4])
+                    if so == 1 and sa == 1 and sb == 1 and sc == 0:
+                        for m in range(n):
+                            o[m] = function(x[m], y[m], z[0])
+                    elif so == 1 and sa == 1 and sb == 0 and sc == 0:
+                        for m in range(n):
+                            o[m] = function(x[m], y[0], z[0])
+                    else:
+                        for m in range(n):
+                            o[m * so] = function(x[m * sa], y[m * sb], z[m * sc])
+
+    return run
+
+
+copied = elementwise(inline(lambda a, b, c: a))
+added = elementwise(inline(lambda a, b, c: a + b))
+subtracted = elementwise(inline(lambda a, b, c: a - b))
+multiplied = elementwise(inline(lambda a, b, c: a * b))
+divided = elementwise(inline(lambda a, b, c: a / b))
+rooted = elementwise(inline(lambda a, b, c: math.sqrt(a)))
+one_over_root = elementwise(inline(lambda a, b, c: one / math.sqrt(a)))
+sigmoid = elementwise(inline(lambda a, b, c: one / (one + math.exp(-a))))
+sigmoid_backward = elementwise(inline(lambda a, b, c: a * (one - b) * b))
+absolute = elementwise(inline(lambda a, b, c: abs(a)))
+sign = elementwise(inline(lambda a, b, c: types.float32(a > zero) - types.float32(a < zero)))
+at_least = elementwise(inline(lambda a, b, c: b if a < b else a))  # NaN stays
+clamped = elementwise(inline(lambda a, b, c: c if (b if a < b else a) > c else (b if a < b else a)))
+moved = elementwise(inline(lambda a, b, c: a + c * (b - a)))
+chosen = elementwise(inline(lambda a, b, c: b if a != zero else c))
+greater = elementwise(inline(lambda a, b, c: one if a > b else zero))
+not_less = elementwise(inline(lambda a, b, c: one if a >= b else zero))
+
+
+@inline_sum
+def summed(row, out, a, share):
+    """Sums over the last two sizes, in float64, times `share`."""
+    for i in range(row[SIZES]):
+        for j in range(row[SIZES + 1]):
+            total = 0.0
+            for k in range(row[SIZES + 2]):
+                x = floats(a, i * row[A + 2] + j * row[A + 3] + k * row[A + 4])
+                step = row[A + 5]
+                for m in range(row[SIZES + 3]):
+                    total += x[m * step]
+            floats(out, i * row[OUT + 2] + j * row[OUT + 3])[0] = total * share
+
+
+@inline
+def softmax(n, out, x):
+    most, total = x[0], 0.0
+    for i in range(n):
+        most = x[i] if x[i] > most else most
+    for i in range(n):
+        out[i] = math.exp(x[i] - most)
+        total += out[i]
+    for i in range(n):
+        out[i] = out[i] / total
+
+
+@inline
+def softmax_backward(n, out, g, y):
+    total = 0.0
+    for i in range(n):
+        total += g[i] * y[i]
+    for i in range(n):
+        out[i] = (g[i] - total) * y[i]
+
+
+@kernel
+def play(job):
+    for index in range(job[COUNT]):
+        row = longs(job[ROWS], index * WIDTH)
+        code = row[0]
+        out, a = address(job, row, OUT), address(job, row, A)
+        b, c = address(job, row, B), address(job, row, C)
+        if code == COPY:
+            copied(row, out, a, b, c)
+        elif code == ADD:
+            added(row, out, a, b, c)
+        elif code == SUB:
+            subtracted(row, out, a, b, c)
+        elif code == MUL:
+            multiplied(row, out, a, b, c)
+        elif code == DIV:
+            divided(row, out, a, b, c)
+        elif code == RSQRT:
+            one_over_root(row, out, a, b, c)
+        elif code == SQRT:
+            rooted(row, out, a, b, c)
+        elif code == SIGMOID:
+            sigmoid(row, out, a, b, c)
+        elif code == SIGMOID_BACKWARD:
+            sigmoid_backward(row, out, a, b, c)
+        elif code == ABS:
+            absolute(row, out, a, b, c)
+        elif code == SIGN:
+            sign(row, out, a, b, c)
+        elif code == AT_LEAST:
+            at_least(row, out, a, b, c)
+        elif code == CLAMP:
+            clamped(row, out, a, b, c)
+        elif code == LERP:
+            moved(row, out, a, b, c)
+        elif code == WHERE:
+            chosen(row, out, a, b, c)
+        elif code == GE:
+            not_less(row, out, a, b, c)
+        elif code == GT:
+            greater(row, out, a, b, c)
+        elif code == SUM:
+            summed(row, out, a, 1.0)
+        elif code == MEAN:
+            summed(row, out, a, 1.0 / (row[SIZES + 2] * row[SIZES + 3]))
+        elif code == SOFTMAX:
+            softmax(row[SIZES + 3], floats(out, 0), floats(a, 0))
+        elif code == SOFTMAX_BACKWARD:
+            softmax_backward(row[SIZES + 3], floats(out, 0), floats(a, 0), floats(b, 0))
+        elif code == COUNTED:
+            longs(job[BASES + row[OUT]], row[OUT + 1])[0] += types.int64(floats(a, 0)[0])
+        elif code == FROM_INT:
+            floats(out, 0)[0] = longs(job[BASES + row[A]], row[A + 1])[0]

@@ -1,0 +1,117 @@
+"""A whole norm on the CPU as one function of autograd: its two passes and, between them, its tape.
+
+It computes what `Planes` and the norm's own sentences compute; what cannot be recorded they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import Parameter
+
+from normbench.ops import cpu
+from normbench.ops.eager import Floor
+from normbench.ops.program import OWN, Between, Program, record
+from normbench.ops.tape import UnrecordableError
+
+MOST = 1 << 15  # planes beyond which torch, which has all cores work on them, is faster
+PROGRAMS = 4096  # at most; an attribute that changes with each step must not fill the memory
+PLAIN = (bool, int, float, str, tuple, type(None))
+
+_programs: dict[Hashable, Program | None] = {}
+
+
+def play(
+    module: nn.Module, between: Between, x: Tensor, floor: Floor, state: Hashable
+) -> Tensor | None:
+    """`ops.mapped` of a pure `between`; None where it cannot be done this way."""
+    planes = x.shape[0] * x.shape[1]
+    if planes > MOST or not cpu.serves(x) or cpu.interpreter() is None:
+        return None
+    tensors = module._parameters | module._buffers
+    key = (
+        type(module), x.shape, state,
+        tuple([value for value in vars(module).values() if type(value) in PLAIN]),
+        tuple([t if t is None else (t.shape, t.dtype, t.requires_grad) for t in tensors.values()]),
+    )  # fmt: skip
+    if key not in _programs:
+        if len(_programs) == PROGRAMS:
+            return None
+        _programs[key] = recorded(module, between, x, floor)
+    program = _programs[key]
+    if program is None:
+        return None
+    own = [tensors[name] for name in program.own]
+    learned = [tensors[name] for name in program.gradients]
+    if not all(playable(t) for t in own + learned):
+        return None
+    y: Tensor = _Played.apply(x, program, floor, own, *learned)
+    return y
+
+
+def playable(t: Tensor | None) -> bool:
+    return t is not None and t.is_cpu and t.is_contiguous() and type(t) in (Tensor, Parameter)
+
+
+def recorded(module: nn.Module, between: Between, x: Tensor, floor: Floor) -> Program | None:
+    threshold = floor if isinstance(floor, Tensor) else None
+    if threshold is not None and threshold.dtype is not torch.float32:
+        return None
+    n, c, h, w = x.shape
+    try:
+        return record(module, between, (n, c), h * w, threshold)
+    except UnrecordableError:
+        return None
+
+
+def numbers(shape: int | torch.Size) -> Tensor:
+    return torch.empty(shape, dtype=torch.float32, device="cpu")
+
+
+class _Played(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, program: Program, floor: Floor, own: list[Tensor], *learned: Tensor
+    ) -> Tensor:
+        kept, scratch, y = numbers(program.kept), numbers(program.scratch[0]), torch.empty_like(x)
+        low, step = cpu.floor_row(floor)
+        bases = [kept.data_ptr(), scratch.data_ptr(), program.constants.buffer_info()[0]]
+        bases += [t.data_ptr() for t in own]
+        mean, var, scale, shift = program.addresses(bases, "mean", "var", "scale", "shift")
+        if program.moments:
+            cpu.run("moments", x, 0, x.data_ptr(), mean, var)
+        cpu.play(program.forward, bases)
+        cpu.run("affine", x, step, x.data_ptr(), scale, shift, low.data_ptr(), y.data_ptr())
+        threshold = floor if isinstance(floor, Tensor) else None
+        ctx.save_for_backward(x, kept, threshold, *[own[i] for i in program.again])
+        ctx.program, ctx.floor = program, None if threshold is not None else floor
+        return y
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, kept, threshold, *again = ctx.saved_tensors
+        program: Program = ctx.program
+        g, scratch = cpu.like(g, x), numbers(program.scratch[1])
+        gradients = [numbers(shape) for shape in program.gradients.values()]
+        low, step = cpu.floor_row(ctx.floor if threshold is None else threshold)
+        bases = [kept.data_ptr(), scratch.data_ptr(), program.constants.buffer_info()[0]]
+        bases += [0] * len(program.own) + [t.data_ptr() for t in gradients]
+        for i, t in zip(program.again, again, strict=True):
+            bases[OWN + i] = t.data_ptr()
+        scale, shift, sum_g, sum_gx, below, p, q = program.addresses(
+            bases, "scale", "shift", "sum_g", "sum_gx", "below", "p", "q"
+        )
+        pixels = x.data_ptr(), scale, shift, low.data_ptr(), g.data_ptr()
+        cpu.run("sums", x, step, *pixels, sum_g, sum_gx, below)
+        cpu.play(program.backward, bases)
+        gx = None
+        if ctx.needs_input_grad[0]:
+            gx = torch.empty_like(x)
+            cpu.run("affine_of_two", x, step, *pixels, p, q, gx.data_ptr())
+        return gx, None, None, None, *gradients

@@ -1,0 +1,261 @@
+"""What is recorded and played against the same function by eager in float64, and when it steps aside."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from normbench import ops
+from normbench.errors import UserError
+from normbench.ops import played
+
+pytest.importorskip("numba")
+N, C, H, W = 4, 6, 3, 5
+
+UNARY = {
+    "negative": lambda v, m: -v,
+    "square": lambda v, m: v.square(),
+    "cube": lambda v, m: (v / (1 + v.square())) ** 3,
+    "one minus": lambda v, m: 1 - v,
+    "half": lambda v, m: v / 2 + 0.25,
+    "sigmoid": lambda v, m: v.sigmoid(),
+    "absolute": lambda v, m: v.abs(),
+    "root": lambda v, m: (v.square() + 1).sqrt(),
+    "one over root": lambda v, m: (v.square() + 1).rsqrt(),
+    "inverse": lambda v, m: 1 / (v.square() + 1),
+    "clamped": lambda v, m: v.clamp(-0.5, 0.75),
+    "at least": lambda v, m: v.clamp_min(0.125),
+    "over images": lambda v, m: v.expand(N, C).mean(0, keepdim=True),
+    "over channels": lambda v, m: v.expand(N, C).mean(1, keepdim=True),
+    "over groups": lambda v, m: groups(v.expand(N, C)),
+    "over blocks": lambda v, m: blocks(v.expand(N, C)),
+    "every other": lambda v, m: v.expand(N, C)[::2].mean(0),
+    "share": lambda v, m: sum(w * v**k for k, w in enumerate(m.logits.softmax(0).unbind(), 1)),
+    "weighted": lambda v, m: m.first * v + m.second,
+    "buffer": lambda v, m: v - m.running,
+    "constant": lambda v, m: v * torch.ones_like(v) + torch.zeros_like(v),
+    "detached": lambda v, m: v * v.detach(),
+}  # fmt: skip
+BINARY = {
+    "sum": lambda a, b: a + b,
+    "difference": lambda a, b: a - b,
+    "product": lambda a, b: a * b,
+    "quotient": lambda a, b: a / (b.square() + 1),
+    "stacked": lambda a, b: both(a, *torch.stack([a.mean(), b.mean()]).softmax(0).unbind()),
+}
+
+
+def both(a: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    return first * a + second * a.square()
+
+
+def groups(v: Tensor) -> Tensor:
+    return v.reshape(N, 2, 3).sum(2, keepdim=True).expand(N, 2, 3).reshape(N, C)
+
+
+def blocks(v: Tensor) -> Tensor:
+    pooled = v.reshape(2, 2, 3, 2).mean((1, 3), keepdim=True)
+    return pooled.expand(2, 2, 3, 2).reshape(N, C)
+
+
+class Module(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        made = torch.Generator().manual_seed(3)
+        self.first = nn.Parameter(torch.randn(C, generator=made))
+        self.second = nn.Parameter(torch.randn(C, generator=made))
+        self.logits = nn.Parameter(torch.randn(3, generator=made))
+        self.tau = nn.Parameter(torch.randn(C, generator=made) / 4)
+        self.register_buffer("running", torch.randn(C, generator=made))
+        self.register_buffer("steps", torch.tensor(0))
+
+
+def outcome(
+    module: Module, between, floor, backend: str, dtype: torch.dtype
+) -> list[Tensor | None]:
+    """Output, gradients, buffers."""
+    module = copy.deepcopy(module).to(dtype)
+    made = torch.Generator().manual_seed(4)
+    x, g = (torch.randn(N, C, H, W, generator=made).to(dtype) for _ in range(2))
+    x.requires_grad_()
+    with ops.use(backend):
+        low = module.tau if floor == "tau" else floor
+        y = ops.mapped(module, lambda moments: between(module, moments), x, low, pure=True)
+    grads = torch.autograd.grad(y, [x, *module.parameters()], g, allow_unused=True)
+    return [y.detach(), *grads, *module.buffers()]
+
+
+def agree(between, floor=None) -> None:
+    module = Module()
+    ours = outcome(module, between, floor, "cpu", torch.float32)
+    exact = outcome(module, between, floor, "eager", torch.float64)
+    for a, b in zip(ours, exact, strict=True):
+        if b is None:
+            assert a is None or not a.any()
+        else:
+            torch.testing.assert_close(a.double(), b.double(), rtol=2e-4, atol=2e-4)
+
+
+@pytest.fixture(autouse=True)
+def none_recorded(monkeypatch):
+    """Functions made here have no state that a key could tell apart."""
+    monkeypatch.setattr(played, "_programs", {})
+
+
+def recorded() -> bool:
+    (program,) = played._programs.values()
+    return program is not None
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.lists(st.tuples(st.sampled_from([*UNARY, *BINARY]), st.integers(0, 9), st.integers(0, 9)),
+             max_size=8),
+    st.sampled_from([None, 0.0, "tau"]),
+)  # fmt: skip
+def test_any_such_function_agrees_with_eager(steps, floor):
+    def between(module, moments):
+        mean, var = moments()
+        values = [mean, (var + 1e-5).rsqrt()]
+        for name, i, j in steps:
+            a, b = values[i % len(values)], values[j % len(values)]
+            value = UNARY[name](a, module) if name in UNARY else BINARY[name](a, b)
+            values.append(value / (1 + value.square()))  # stays of order one
+        return values[-1] + values[0], values[-2].expand(N, C)
+
+    played._programs.clear()
+    agree(between, floor)
+
+
+@pytest.mark.parametrize("name", [*UNARY, *BINARY])
+def test_each_operation_is_recorded(name):
+    def between(module, moments):
+        mean, var = moments()
+        value = UNARY[name](mean, module) if name in UNARY else BINARY[name](mean, var)
+        return value + var, mean * 1.0
+
+    agree(between)
+    assert recorded() == (name != "every other")
+
+
+def test_a_map_without_moments():
+    agree(lambda m, moments: (m.first, m.second), "tau")
+    assert recorded()
+
+
+def test_buffers_change_once_a_call_and_not_by_recording():
+    def between(module, moments):
+        mean, var = moments()
+        with torch.no_grad():
+            module.running.lerp_(mean.mean(0), 0.25)
+            module.steps += 1
+            late = 1 / module.steps
+        return (var + 1).rsqrt() * late, -mean
+
+    agree(between)
+    assert recorded()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda m, mean: mean * (1 if mean.sum() > 1e9 else 2),  # control flow by the data
+        lambda m, mean: mean.cumsum(0),  # an operation without a row
+        lambda m, mean: mean * torch.randn(C),
+        lambda m, mean: (mean.double() * 2).float(),
+        lambda m, mean: mean + torch.arange(C),
+        lambda m, mean: mean.sin_() if not mean.requires_grad else mean.sin(),
+    ],
+)
+def test_what_cannot_be_recorded_runs_as_it_is(odd):
+    def between(module, moments):
+        mean, var = moments()
+        return odd(module, mean) + var, mean * 1.0
+
+    module = Module()
+    torch.manual_seed(0)
+    ours = outcome(module, between, None, "cpu", torch.float32)
+    torch.manual_seed(0)
+    eager = outcome(module, between, None, "eager", torch.float32)
+    assert not recorded()
+    torch.testing.assert_close(ours, eager, rtol=1e-4, atol=1e-4)
+
+
+def test_a_mistake_comes_through_and_leaves_the_buffers():
+    module = Module()
+    before = copy.deepcopy(module.state_dict())
+
+    def between(moments):
+        module.running.add_(moments()[0].mean(0).detach())
+        raise UserError("no")
+
+    for _ in range(2):
+        with pytest.raises(UserError, match="no"):
+            ops.mapped(module, between, torch.randn(N, C, H, W), None, pure=True)
+    torch.testing.assert_close(module.state_dict(), before)
+
+
+def test_random_numbers_are_not_touched():
+    torch.manual_seed(7)
+    expected = torch.randn(3)
+    torch.manual_seed(7)
+    module = Module()
+    ops.mapped(module, lambda moments: moments(), torch.ones(N, C, H, W), None, pure=True)
+    assert recorded() and torch.equal(torch.randn(3), expected)
+
+
+def test_a_weight_changed_between_the_passes_is_an_error_as_in_torch():
+    module = Module()
+
+    def between(moments):
+        mean, var = moments()
+        return module.first * mean, module.second * var
+
+    x = torch.randn(N, C, H, W, requires_grad=True)
+    y = ops.mapped(module, between, x, None, pure=True)
+    assert recorded()
+    with torch.no_grad():
+        module.first.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_two_passes_before_either_backward():
+    module = Module()
+
+    def between(moments):
+        mean, var = moments()
+        return module.first * (var + 1).rsqrt(), -mean
+
+    xs = [torch.randn(N, C, H, W, requires_grad=True) for _ in range(2)]
+
+    def grads(backend):
+        with ops.use(backend):
+            ys = [ops.mapped(module, between, x, 0.0, pure=True) for x in xs]
+            return [
+                torch.autograd.grad(y.square().sum(), [x, module.first])
+                for x, y in zip(xs, ys, strict=True)
+            ]
+
+    torch.testing.assert_close(grads("cpu"), grads("eager"), rtol=1e-4, atol=1e-4)
+    assert recorded()
+
+
+def test_a_frozen_module_and_a_parameter_of_another_dtype():
+    module, x = Module(), torch.randn(N, C, H, W)
+
+    def between(moments):
+        mean, var = moments()
+        return module.first.float() * (var + 1).rsqrt(), -mean
+
+    before = ops.mapped(module, between, x, None, pure=True)
+    module.requires_grad_(False)
+    torch.testing.assert_close(ops.mapped(module, between, x, None, pure=True), before.detach())
+    module.double()
+    torch.testing.assert_close(ops.mapped(module, between, x, None, pure=True), before.detach())
+    assert [p is not None for p in played._programs.values()] == [True, True, False]
