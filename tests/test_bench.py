@@ -13,7 +13,10 @@ import torch
 
 from normbench import cli, create_norm, ops
 from normbench.bench import growth, layers, peers, study, timing
+from normbench.bench.step import PeerFactory
 from normbench.data import Dataset
+from normbench.models import create_model
+from normbench.norms import NormFactory
 from normbench.sweep import Cell, Slots
 
 QUICK = ["rounds=2", "device=cpu"]
@@ -112,6 +115,16 @@ def test_step(tmp_path: Path, tiny: Dataset, peer: str, capsys: pytest.CaptureFi
         assert min(parts) > 0
         assert 8000 / float(row["step_ms"]) == pytest.approx(float(row["images_per_second"]), 1e-3)
     assert float(ours["times_ours"]) == 1
+
+
+@pytest.mark.parametrize("norm", peers.FORMULAS)
+def test_a_peers_network_learns_what_ours_learns(norm: str) -> None:
+    theirs, ours = (
+        create_model("resnet", factory, classes=10, depth=8)
+        for factory in (PeerFactory("plain", norm), NormFactory(norm))
+    )
+    shapes = [sorted(p.shape for p in network.parameters()) for network in (theirs, ours)]
+    assert shapes[0] == shapes[1]
 
 
 def test_study(

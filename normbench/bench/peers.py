@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from normbench.errors import UserError
-from normbench.norms import create_norm
+from normbench.norms import create_norm, norm_class
 
 PEERS = ("torch", "timm", "plain")
 BASELINE = "torch BatchNorm2d + ReLU"
@@ -37,6 +37,23 @@ def peer(kind: str, norm: str, channels: int, activated: bool = True) -> nn.Modu
     if kind == "timm":
         return of_timm(norm, channels, activated)
     return Plain(norm, channels, activated) if norm in FORMULAS else None
+
+
+def joint(norm: str, channels: int) -> nn.Module:
+    """The activation after an addition, in plain torch: TLU where that is the norm's own, else ReLU."""
+    auto = getattr(norm_class(norm), "auto_activation", "relu")
+    return PlainTLU(channels) if auto == "tlu" else nn.ReLU(inplace=True)
+
+
+class PlainTLU(nn.Module):
+    """Singh & Krishnan 2020, eq. 5."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.tau = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.maximum(x, column(self.tau.to(x.dtype)))
 
 
 TORCH: dict[str, Callable[[int], nn.Module]] = {

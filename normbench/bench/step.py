@@ -162,7 +162,7 @@ class PeerFactory:
         return layer if layer is not None else peers.baseline(channels, activated)
 
     def activation(self, channels: int) -> nn.Module:
-        return nn.ReLU(inplace=True)
+        return peers.joint(self.norm, channels)
 
 
 def named(kind: str, settings: Settings) -> str:
