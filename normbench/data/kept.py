@@ -17,6 +17,7 @@ from normbench.data.augment import affine, finish
 from normbench.data.catalogue import IMAGENET_MEAN, IMAGENET_STD
 from normbench.data.feed import Batch, Shown
 from normbench.data.folder import FolderDataset
+from normbench.data.jitter import jittered
 from normbench.data.pipelines import Crops, centre, draw_crops
 from normbench.data.resample import Pixels
 
@@ -58,8 +59,10 @@ class KeptFeed:
         return self.device
 
     def epoch(self, seed: int, epoch: int, *, augment: bool) -> KeptEpoch:
-        pipeline = self.data.options.augmentation if augment else "centre"
-        crops = draw_crops(pipeline, self.sizes[self.train], self.size, seed, epoch)
+        options = self.data.options
+        pipeline = options.augmentation if augment else "centre"
+        jitter = augment and options.color_jitter
+        crops = draw_crops(pipeline, self.sizes[self.train], self.size, seed, epoch, jitter)
         return KeptEpoch(self, crops.of(self.train))
 
     def test(self, at_most: int) -> Iterator[Batch]:
@@ -70,6 +73,8 @@ class KeptFeed:
 
     def show(self, crops: Crops) -> Batch:
         values = self.pixels.crop(crops, self.size).to(self.device)
+        if crops.colour is not None:
+            values = jittered(values.float(), crops.colour)
         images = finish(values, self.scale, self.shift, self.dtype, self.channels_last)
         return images, self.labels[crops.order].to(self.device)
 

@@ -22,6 +22,7 @@ class Options:
     size: Annotated[int, Field(ge=1)] = 224
     resize: Annotated[int, Field(ge=1)] | None = None
     augmentation: Literal["inception", "basic"] = "inception"
+    color_jitter: bool = False
     cache: Literal["auto"] | bool = "auto"
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     split_seed: int = 0

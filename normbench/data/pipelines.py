@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from normbench.data.augment import stream
+from normbench.data.jitter import Jitter, draw_jitter
 
 Pipeline = Literal["inception", "basic", "centre"]
 TRIES = 10
@@ -27,7 +28,8 @@ ASPECT = (3 / 4, 4 / 3)
 class Crops:
     """What is shown, by position: of image `order[p]` the box (`top`, `left`, `height`, `width`).
 
-    All [N] int64; `flip` is 1 for a mirror. The box is then resized to the network's size.
+    All [N] int64; `flip` is 1 for a mirror. The box is then resized to the network's size. `colour` is
+    the jitter of each, if there is any.
     """
 
     order: Tensor
@@ -36,17 +38,26 @@ class Crops:
     height: Tensor
     width: Tensor
     flip: Tensor
+    colour: Jitter | None = None
 
     def at(self, positions: slice) -> Crops:
         """Those at some positions."""
-        return Crops(*(t[positions] for t in vars(self).values()))
+        colour = None if self.colour is None else self.colour.at(positions)
+        order, top, left, height, width, flip = (t[positions] for t in self.boxes())
+        return Crops(order, top, left, height, width, flip, colour)
+
+    def boxes(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """All but the colour, in their order."""
+        return self.order, self.top, self.left, self.height, self.width, self.flip
 
     def of(self, numbers: Tensor) -> Crops:
         """The same of images that have other `numbers` in a larger set."""
         return replace(self, order=numbers[self.order])
 
 
-def draw_crops(pipeline: Pipeline, sizes: Tensor, crop: int, seed: int, epoch: int) -> Crops:
+def draw_crops(
+    pipeline: Pipeline, sizes: Tensor, crop: int, seed: int, epoch: int, jitter: bool = False
+) -> Crops:
     """The crops of epoch `epoch` of the run `seed`, for images of `sizes` [N, 2] (height, width).
 
     Drawn on the CPU and by position, from the streams of the order and of augmentation: the same
@@ -68,7 +79,8 @@ def draw_crops(pipeline: Pipeline, sizes: Tensor, crop: int, seed: int, epoch: i
         middle = torch.zeros(count, dtype=torch.bool)
     top = torch.where(middle, (height - h) // 2, (place[0] * (height - h + 1)).long())
     left = torch.where(middle, (width - w) // 2, (place[1] * (width - w + 1)).long())
-    return Crops(order, top, left, h, w, flip)
+    colour = draw_jitter(count, seed, epoch) if jitter else None
+    return Crops(order, top, left, h, w, flip, colour)
 
 
 def inception(height: Tensor, width: Tensor, chance: Tensor) -> tuple[Tensor, Tensor, Tensor]:

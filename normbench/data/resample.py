@@ -36,7 +36,7 @@ class Pixels:
         """For the CPU."""
         shape = (len(crops.order), 3, size, size)
         made = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
-        fields = zip(*(t.tolist() for t in vars(crops).values()), strict=True)
+        fields = zip(*(t.tolist() for t in crops.boxes()), strict=True)
         for i, (order, top, left, height, width, flip) in enumerate(fields):
             offset, tall, wide = self.index[order].tolist()
             image = self.bytes[offset : offset + 3 * tall * wide].view(1, tall, wide, 3)
@@ -60,7 +60,7 @@ class Pixels:
         device = self.bytes.device
         offset, _, stride = self.index[crops.order].to(device, non_blocking=True).unbind(1)
         top, left, height, width, flip = (
-            t.to(device, non_blocking=True)[:, None] for t in list(vars(crops).values())[1:]
+            t.to(device, non_blocking=True)[:, None] for t in crops.boxes()[1:]
         )
         rows = top + torch.arange(tall, device=device).minimum(height - 1)
         columns = torch.arange(wide, device=device).minimum(width - 1)

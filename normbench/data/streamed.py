@@ -18,6 +18,7 @@ from normbench.data.catalogue import IMAGENET_MEAN, IMAGENET_STD
 from normbench.data.decode import Decoders, Request, cores, cut
 from normbench.data.feed import Batch, Shown
 from normbench.data.folder import FolderDataset
+from normbench.data.jitter import jittered
 from normbench.data.kept import test_batch
 from normbench.data.pipelines import Crops, centre, draw_crops, resized_sizes
 
@@ -45,12 +46,14 @@ class StreamedFeed:
         self.decoders = Decoders(cores())
 
     def epoch(self, seed: int, epoch: int, *, augment: bool) -> StreamedEpoch:
-        pipeline = self.data.options.augmentation if augment else "centre"
+        options = self.data.options
+        pipeline = options.augmentation if augment else "centre"
+        jitter = augment and options.color_jitter
         sizes, side = self.sizes[self.train], None
         if pipeline != "inception":
-            side = self.data.options.side
+            side = options.side
             sizes = resized_sizes(sizes, side)
-        crops = draw_crops(pipeline, sizes, self.size, seed, epoch)
+        crops = draw_crops(pipeline, sizes, self.size, seed, epoch, jitter)
         return StreamedEpoch(self, crops.of(self.train), side)
 
     def test(self, at_most: int) -> Iterator[Batch]:
@@ -73,6 +76,8 @@ class StreamedFeed:
         for some in batches:
             parts = [next(made) for _ in range(0, len(some.order), CHUNK)]
             values = torch.from_numpy(np.concatenate(parts)).to(self.device).permute(0, 3, 1, 2)
+            if some.colour is not None:
+                values = jittered(values.float(), some.colour)
             images = finish(values, self.scale, self.shift, self.dtype, self.channels_last)
             yield images, self.labels[some.order].to(self.device)
 

@@ -53,8 +53,10 @@ def picture(path: Path | str) -> Image.Image:
         return image
 
 
-def whole_epoch(feed: Feed, size: int, epoch: int = 0) -> tuple[Tensor, Tensor]:
-    shown = feed.epoch(0, epoch, augment=True)
+def whole_epoch(
+    feed: Feed, size: int, epoch: int = 0, augment: bool = True
+) -> tuple[Tensor, Tensor]:
+    shown = feed.epoch(0, epoch, augment=augment)
     pairs = [shown.batch(step, size) for step in range(shown.steps(size))]
     return torch.cat([images for images, _ in pairs]), torch.cat([labels for _, labels in pairs])
 
@@ -93,6 +95,19 @@ def test_an_epoch_is_the_same_at_every_batch_size(
     assert not torch.equal(whole_epoch(feed, 1, epoch=1)[0], images)
 
 
+@pytest.mark.parametrize("cache", [True, False])
+def test_colour_jitter_is_of_training_images_and_each_has_its_own(root: Path, cache: bool) -> None:
+    plain, jittered = (load(root, cache=cache, color_jitter=j).on("cpu") for j in (False, True))
+    for (before, _), (after, _) in zip(plain.test(2), jittered.test(2), strict=True):
+        assert torch.equal(before, after)
+    assert torch.equal(*(whole_epoch(f, 7, augment=False)[0] for f in (plain, jittered)))
+    one_by_one, images = whole_epoch(jittered, 1)[0], whole_epoch(jittered, 7)[0]
+    torch.testing.assert_close(one_by_one, images)
+    ratio = images.std((1, 2, 3)) / whole_epoch(plain, 7)[0].std((1, 2, 3))
+    assert len(set(ratio.tolist())) == 7
+    assert (ratio - 1).abs().max() > 0.05
+
+
 def test_the_two_paths_show_nearly_the_same(root: Path) -> None:
     """Basic crops are equal; random resized ones are of the resized image and of the original."""
     for augmentation, most in (("basic", 0.0), ("inception", 0.5)):
@@ -109,7 +124,7 @@ def test_a_streamed_crop_is_the_exact_pipeline(root: Path) -> None:
     data = load(root, cache=False)
     shown: Any = data.on("cpu").epoch(0, 0, augment=True)
     images, _ = shown.batch(0, 7)
-    fields = zip(images, *(t.tolist() for t in vars(shown.crops).values()), strict=True)
+    fields = zip(images, *(t.tolist() for t in shown.crops.boxes()), strict=True)
     for image, order, top, left, height, width, flip in fields:
         opened = picture(data.tree.images[order].path)
         crop = functional.resized_crop(opened, top, left, height, width, [SIZE, SIZE])

@@ -88,9 +88,7 @@ def test_basic_crops_reach_every_place_and_flips_are_a_coin() -> None:
 def test_crops_depend_on_seed_and_epoch_only(pipeline: Pipeline) -> None:
     sizes = torch.tensor([[40, 50]] * 60)
     first, again = (draw_crops(pipeline, sizes, 32, 5, 2) for _ in range(2))
-    assert all(
-        torch.equal(a, b) for a, b in zip(vars(first).values(), vars(again).values(), strict=True)
-    )
+    assert all(torch.equal(a, b) for a, b in zip(first.boxes(), again.boxes(), strict=True))
     for other in (draw_crops(pipeline, sizes, 32, 5, 3), draw_crops(pipeline, sizes, 32, 6, 2)):
         for name in ("order", "top", "left", "flip"):
             assert not torch.equal(getattr(first, name), getattr(other, name))
@@ -135,7 +133,7 @@ def test_resized_crops_are_torchs_antialiased_ones(way: str) -> None:
     crops = draw_crops("inception", torch.tensor(sizes), 24, 0, 0)
     found = WAYS[way](pixels, crops, 24)
     assert found.dtype == torch.uint8
-    fields = zip(*(t.tolist() for t in vars(crops).values()), strict=True)
+    fields = zip(*(t.tolist() for t in crops.boxes()), strict=True)
     for crop, (order, top, left, height, width, flip) in zip(found, fields, strict=True):
         box = images[order][:, :, top : top + height, left : left + width].double()
         wanted = F.interpolate(box, (24, 24), mode="bilinear", antialias=True)[0]
@@ -150,7 +148,7 @@ def test_crops_without_a_resize_are_slices(way: str) -> None:
     pixels, images = stored(sizes)
     crops = draw_crops("basic", torch.tensor(sizes), 32, 0, 0)
     found = WAYS[way](pixels, crops, 32)
-    fields = zip(*(t.tolist() for t in vars(crops).values()), strict=True)
+    fields = zip(*(t.tolist() for t in crops.boxes()), strict=True)
     for crop, (order, top, left, _, _, flip) in zip(found, fields, strict=True):
         wanted = images[order][0, :, top : top + 32, left : left + 32]
         assert torch.equal(crop, wanted.flip(2) if flip else wanted)
