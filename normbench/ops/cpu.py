@@ -186,7 +186,8 @@ def like(g: Tensor, x: Tensor) -> Tensor:
 def floor_row(floor: Floor) -> tuple[Tensor, int]:
     """The floor as a row of float32, and the step in it from one channel to the next."""
     if isinstance(floor, Tensor):
-        return floor.detach().float().contiguous(), 1
+        ready = floor.dtype is torch.float32 and floor.is_contiguous()
+        return floor if ready else floor.detach().float().contiguous(), 1
     return _number(-math.inf if floor is None else float(floor)), 0
 
 

@@ -69,16 +69,13 @@ def recorded(module: nn.Module, between: Between, x: Tensor, floor: Floor) -> Pr
         return None
 
 
-def numbers(shape: int | torch.Size) -> Tensor:
-    return torch.empty(shape, dtype=torch.float32, device="cpu")
-
-
 class _Played(Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, program: Program, floor: Floor, own: list[Tensor], *learned: Tensor
     ) -> Tensor:
-        kept, scratch, y = numbers(program.kept), numbers(program.scratch[0]), torch.empty_like(x)
+        kept, scratch = x.new_empty(program.kept), x.new_empty(program.scratch[0])
+        y = torch.empty_like(x)
         low, step = cpu.floor_row(floor)
         bases = [kept.data_ptr(), scratch.data_ptr(), program.constants.buffer_info()[0]]
         bases += [t.data_ptr() for t in own]
@@ -97,8 +94,8 @@ class _Played(Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, kept, threshold, *again = ctx.saved_tensors
         program: Program = ctx.program
-        g, scratch = cpu.like(g, x), numbers(program.scratch[1])
-        gradients = [numbers(shape) for shape in program.gradients.values()]
+        g, scratch = cpu.like(g, x), x.new_empty(program.scratch[1])
+        gradients = [x.new_empty(shape) for shape in program.gradients.values()]
         low, step = cpu.floor_row(ctx.floor if threshold is None else threshold)
         bases = [kept.data_ptr(), scratch.data_ptr(), program.constants.buffer_info()[0]]
         bases += [0] * len(program.own) + [t.data_ptr() for t in gradients]
