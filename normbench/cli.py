@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import sys
@@ -95,7 +96,7 @@ def train_one(settings: Settings) -> None:
 
 
 def sweep(arguments: list[str]) -> int:
-    """`normbench sweep`: the cells of an experiment, then its report."""
+    """`normbench sweep`: the cells of an experiment, or of a study of one's own, then its report."""
     from normbench.sweep import grid, is_list, overrides_of, text
 
     if {"-h", "--help"} & set(arguments):
@@ -116,9 +117,13 @@ def sweep(arguments: list[str]) -> int:
     cells = [cell_of(fixed + some) for some in overrides_of(axes, points)]
     code = run_all(cells, study, dry)
     folder, out = (f"{study['results']}/{part}{study['study']}" for part in ("runs/", ""))
-    if "experiment" in given and not dry and os.path.isdir(folder):
+    if dry or not glob.glob(f"{folder}/**/record.json", recursive=True):
+        return code
+    if "experiment" in given:
         asked = [f"axes.{key}={text(axes[key])}" for key in axes if key in study["axes"]]
         report([f"experiment={given['experiment']}", folder, f"out={out}", *asked])
+    elif "study" in given:
+        report([folder, f"out={out}"])
     return code
 
 

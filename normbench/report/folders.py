@@ -6,6 +6,7 @@ import dataclasses
 
 from normbench.report.experiment import Experiment, Values, load, names, parse
 from normbench.report.runs import Run
+from normbench.report.study import is_shared
 
 METRIC = "final_top1_percent"
 
@@ -19,11 +20,14 @@ def experiment_of(runs: list[Run]) -> Experiment:
     options = sorted({key for run in runs for key in run.values if key.startswith("norm.")})
     varied = [key for key in options if differs(key, runs)]
     points: list[Values] = []
+    batches = {run.values["batch"] for run in runs}
     for run in runs:
         keys = ["norm", "batch", *varied]
         point = {key: run.values[key] for key in keys if key in run.values}
-        if point not in points:
-            points.append(point)
+        everywhere = is_shared(run.values, run.values)  # run once, for every batch
+        for batch in batches if everywhere else (run.values["batch"],):
+            if (one := {**point, "batch": batch}) not in points:
+                points.append(one)
     points.sort(key=lambda point: -point["batch"])
     made = parse("report", "report: {title: Runs}")
     return dataclasses.replace(

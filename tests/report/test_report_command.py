@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from normbench import cli
 from normbench.errors import UserError
 from normbench.report import main
 from normbench.report.experiment import load
@@ -36,6 +37,19 @@ def test_it_writes_every_file_and_the_same_bytes_again(quick: Path, tmp_path: Pa
     assert names == FILES | FIGURES
     for name in names:
         assert (quick / "quick" / name).read_bytes() == (copy / "quick" / name).read_bytes(), name
+
+
+def test_a_study_of_ones_own_shows_a_run_for_every_batch_that_it_stands_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which a sweep reports when it ends."""
+    write_study(tmp_path / "results", load("quick"), seeds=1, study="mine")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "run_all", lambda *_: 0)
+    assert cli.main(["sweep", "norm=bn,gn", "study=mine"]) == 0
+    table = pd.read_csv(tmp_path / "results" / "mine" / "table.csv")
+    batches = {norm: set(some["batch"].dropna()) for norm, some in table.groupby("norm")}
+    assert batches["gn"] == batches["bn"] == {32, 8, 4, 2}
 
 
 def test_the_terminal_shows_tables_and_says_what_they_are(
