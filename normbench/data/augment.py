@@ -84,7 +84,7 @@ def finish(
     dtype: torch.dtype,
     channels_last: bool,
 ) -> torch.Tensor:
-    """Integers [B, 3, H, W] to normalized `dtype`, in the memory format asked for."""
+    """Values 0..255, [B, 3, H, W], to normalized `dtype`, in the memory format asked for."""
     images = values.to(torch.float32).mul_(scale).add_(shift).to(dtype)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     return images.contiguous(memory_format=layout)

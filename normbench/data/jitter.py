@@ -18,12 +18,12 @@ from normbench.data.augment import stream
 RANGE = 0.4
 GREY = (0.299, 0.587, 0.114)
 LIGHT = 0.1  # standard deviation of the lighting, in units of the components below
-COMPONENTS = (  # rows R, G, B; columns the principal components, and their deviations, of 0..1
+COMPONENTS = (  # rows R, G, B; columns the principal components of the colours 0..1
     (-0.5675, 0.7192, 0.4009),
     (-0.5808, -0.0045, -0.8140),
     (-0.5836, -0.6948, 0.4203),
 )
-DEVIATIONS = (0.2175, 0.0188, 0.0045)
+EIGENVALUES = (0.2175, 0.0188, 0.0045)
 BRIGHTNESS, CONTRAST, SATURATION = range(3)
 
 
@@ -67,11 +67,9 @@ def maps(jitter: Jitter, mean: Tensor) -> tuple[Tensor, Tensor]:
             (matrix @ mean[:, :, None])[:, :, 0] + shift
         ) @ grey  # of the image as it is by now
         step = alpha[:, :, None] * one
-        step = step + torch.where(kind == SATURATION, 1.0, 0.0)[:, None, None] * (
-            rest[:, :, None] * grey.expand(3, 3)
-        )
+        step = step + (kind == SATURATION)[:, None, None] * rest[:, :, None] * grey.expand(3, 3)
         matrix = step @ matrix
         shift = (step @ shift[:, :, None])[:, :, 0]
-        shift = shift + torch.where(kind == CONTRAST, rest[:, 0] * level, 0.0)[:, None]
-    light = jitter.light.double() * mean.new_tensor(DEVIATIONS)
+        shift = shift + ((kind == CONTRAST) * rest[:, 0] * level)[:, None]
+    light = jitter.light.double() * mean.new_tensor(EIGENVALUES)
     return matrix, shift + light @ mean.new_tensor(COMPONENTS).T

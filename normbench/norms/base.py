@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -82,22 +82,19 @@ def project_own(module: nn.Module) -> None:
             parameter.data.clamp_(*role.interval)
 
 
-Method = TypeVar("Method", bound=Callable[..., Any])
+Class = TypeVar("Class", bound=type)
 
 
-def pure(method: Method) -> Method:
-    """Says of a `mix` or `known` that it reads nothing but its argument and the norm's own parameters,
-    buffers and attributes that are numbers, words or tuples of them, and changes nothing but buffers.
+def pure(norm: Class) -> Class:
+    """Says of a class of norms that `mix` and `known` read nothing but the moments and the norm's own
+    parameters, buffers and attributes that are numbers, words or tuples of them, and change nothing
+    but buffers.
 
     It may then be recorded once and played from the record, which is several times faster on small
-    inputs: see `ops.mapped`. A norm of one's own does without it and is as right.
+    inputs: see `ops.mapped`. A norm without it is as right; a class derived from it says it anew.
     """
-    method.is_pure = True  # type: ignore[attr-defined]
-    return method
-
-
-def is_pure(method: Callable[..., Any]) -> bool:
-    return getattr(method, "is_pure", False)
+    norm.is_pure = True  # type: ignore[attr-defined]
+    return norm
 
 
 class PlaneNorm(Norm):
@@ -107,12 +104,10 @@ class PlaneNorm(Norm):
     Raises UserError for an input that is not [N, channels, H, W].
     """
 
-    @pure
     def mix(self, moments: Moments) -> Affine:
         """From the moments of each plane [N, C] to the map that normalizes it, in [N, C]."""
         raise NotImplementedError(f"{type(self).__name__} has no mix")
 
-    @pure
     def known(self) -> Affine | None:
         """The map where it needs no moments of the input (a batch norm in evaluation)."""
         return None
@@ -120,7 +115,7 @@ class PlaneNorm(Norm):
     def forward(self, x: Tensor) -> Tensor:
         self.check(x)
         between = partial(self.map_of, count=x.shape[2] * x.shape[3])
-        pure = is_pure(self.mix) and is_pure(self.known)
+        pure = "is_pure" in vars(type(self))
         return self.bend(mapped(self, between, x, self.floor(), pure, _tracking.get()))
 
     def map_of(self, moments: Callable[[], tuple[Tensor, Tensor]], count: int) -> Affine:

@@ -6,6 +6,7 @@ from normbench.norms.base import BatchStatistics, pure
 from normbench.norms.plane import Affine, Moments, pool, standardize
 
 
+@pure
 class BatchNorm(BatchStatistics):
     """Standardizes each channel over the pixels of a worker's images.
 
@@ -25,11 +26,9 @@ class BatchNorm(BatchStatistics):
         self.eps = eps
         self.keep_running(momentum)
 
-    @pure
     def known(self) -> Affine | None:
         return None if self.training else standardize(self.running(), self.eps)
 
-    @pure
     def mix(self, moments: Moments) -> Affine:
         pooled = pool(moments, images=self.images)
         affine = standardize(pooled, self.eps)

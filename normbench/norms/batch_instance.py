@@ -9,6 +9,7 @@ from normbench.norms.base import BatchStatistics, Role, pure
 from normbench.norms.plane import Affine, Moments, blend, pool, standardize
 
 
+@pure
 class BatchInstanceNorm(BatchStatistics):
     """gate·BN(x) + (1 − gate)·IN(x), a mixture of normalized outputs with one gate per channel.
 
@@ -35,7 +36,6 @@ class BatchInstanceNorm(BatchStatistics):
         self.gate = nn.Parameter(torch.ones(channels))
         self.keep_running(momentum)
 
-    @pure
     def mix(self, moments: Moments) -> Affine:
         instance = standardize(moments, self.eps)
         pooled = pool(moments, images=self.images) if self.training else self.running()

@@ -16,6 +16,7 @@ from normbench.norms.group import group_size
 from normbench.norms.plane import Affine, Moments, divide_by_rms, pool
 
 
+@pure
 class FilterResponseNorm(PlaneNorm):
     """Divides each plane by its root mean square: x / sqrt(E[x²] + ε).
 
@@ -51,11 +52,11 @@ class FilterResponseNorm(PlaneNorm):
             own["epsilon"] = torch.as_tensor(self.epsilon()).detach()
         return own
 
-    @pure
     def mix(self, moments: Moments) -> Affine:
         return divide_by_rms(moments, self.epsilon())
 
 
+@pure
 class GroupFilterResponseNorm(PlaneNorm):
     """GFRN: divides groups of channels of an image by their root mean square; options as for GN."""
 
@@ -75,11 +76,11 @@ class GroupFilterResponseNorm(PlaneNorm):
         self.group_size = group_size(channels, groups, channels_per_group)
         self.eps = eps
 
-    @pure
     def mix(self, moments: Moments) -> Affine:
         return divide_by_rms(pool(moments, channels=self.group_size), self.eps)
 
 
+@pure
 class LayerFilterResponseNorm(PlaneNorm):
     """LFRN: divides each image by the root mean square of all its channels and pixels."""
 
@@ -96,6 +97,5 @@ class LayerFilterResponseNorm(PlaneNorm):
         super().__init__(channels, activation=activation, images=images)
         self.eps = eps
 
-    @pure
     def mix(self, moments: Moments) -> Affine:
         return divide_by_rms(pool(moments, channels=None), self.eps)

@@ -11,6 +11,7 @@ from normbench.norms.base import PlaneNorm, pure
 from normbench.norms.plane import Affine, Moments, pool, standardize
 
 
+@pure
 class LayerNorm(PlaneNorm):
     """Standardizes each image over all its channels and pixels: GN with one group."""
 
@@ -25,11 +26,11 @@ class LayerNorm(PlaneNorm):
         super().__init__(channels, activation=activation, images=images)
         self.eps = eps
 
-    @pure
     def mix(self, moments: Moments) -> Affine:
         return standardize(pool(moments, channels=None), self.eps)
 
 
+@pure
 class InstanceNorm(PlaneNorm):
     """Standardizes each plane: GN with as many groups as channels. Maps of 1×1 are a UserError."""
 
@@ -44,11 +45,11 @@ class InstanceNorm(PlaneNorm):
         super().__init__(channels, activation=activation, images=images)
         self.eps = eps
 
-    @pure
     def mix(self, moments: Moments) -> Affine:
         return standardize(moments, self.eps)
 
 
+@pure
 class GroupNorm(PlaneNorm):
     """Standardizes each image over groups of contiguous channels.
 
@@ -70,7 +71,6 @@ class GroupNorm(PlaneNorm):
         self.group_size = group_size(channels, groups, channels_per_group)
         self.eps = eps
 
-    @pure
     def mix(self, moments: Moments) -> Affine:
         return standardize(pool(moments, channels=self.group_size), self.eps)
 

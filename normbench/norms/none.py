@@ -8,6 +8,7 @@ from normbench.norms.base import PlaneNorm, pure, wide
 from normbench.norms.plane import Affine
 
 
+@pure
 class NoNorm(PlaneNorm):
     """y = x + bias."""
 
@@ -17,7 +18,6 @@ class NoNorm(PlaneNorm):
         super().__init__(channels, activation=activation, images=images)
         self.weight = None
 
-    @pure
     def known(self) -> Affine:
         bias = wide(self.bias)
         return Affine(torch.ones_like(bias), bias)

@@ -12,6 +12,7 @@ from normbench.norms.plane import Affine, Moments, pool, standardize
 PAPER_STEPS = 40_000  # r_max grows over steps 5,000 to 40,000, d_max over 5,000 to 25,000
 
 
+@pure
 class BatchRenorm(PlaneNorm):
     """BN whose output is corrected, without gradient, towards the running statistics.
 
@@ -49,14 +50,12 @@ class BatchRenorm(PlaneNorm):
         self.register_buffer("running_std", torch.ones(channels))
         self.register_buffer("num_batches_tracked", torch.tensor(0))
 
-    @pure
     def known(self) -> Affine | None:
         if self.training:
             return None
         scale = 1 / wide(self.running_std)
         return Affine(scale, -wide(self.running_mean) * scale)
 
-    @pure
     def mix(self, moments: Moments) -> Affine:
         pooled = pool(moments, images=self.images)
         affine = standardize(pooled, self.eps)

@@ -11,6 +11,7 @@ from normbench.norms.base import BatchStatistics, pure
 from normbench.norms.plane import Affine, Moments, pool, standardize
 
 
+@pure
 class RepresentativeBatchNorm(BatchStatistics):
     """BN between two calibrations by the statistics of each plane.
 
@@ -40,7 +41,6 @@ class RepresentativeBatchNorm(BatchStatistics):
         self.scale_bias = nn.Parameter(torch.ones(channels)) if scaling else None
         self.keep_running(momentum)
 
-    @pure
     def mix(self, moments: Moments) -> Affine:
         centre = self.centre(moments)
         whiten = centre.then(self.whiten(centre.push(moments)))

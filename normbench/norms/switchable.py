@@ -15,6 +15,7 @@ from normbench.norms.plane import Affine, Moments, mixture, pool, standardize
 PARTS = ("in", "ln", "bn")
 
 
+@pure
 class SwitchableNorm(BatchStatistics):
     """Standardizes with a learned mixture of instance, layer and batch statistics.
 
@@ -51,7 +52,6 @@ class SwitchableNorm(BatchStatistics):
             self.keep_running(momentum)
             self.num_batches_tracked = None
 
-    @pure
     def mix(self, moments: Moments) -> Affine:
         wide = moments.mean.dtype
         weights = self.mean_weight.to(wide).softmax(0), self.var_weight.to(wide).softmax(0)

@@ -115,6 +115,7 @@ class Planes:
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and biased variance of each plane, [N, C], float32 at least."""
+        assert self.link is None, "the moments are taken once"
         self.link = {}
         self.x, mean, var = _Moments.apply(self.x, self.link)
         return mean, var

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from normbench.ops import eager
 from normbench.ops.eager import Floor
@@ -37,6 +38,8 @@ def serves(x: Tensor) -> bool:
         and type(x) in (Tensor, Parameter)
         and x.numel() > 0
         and not torch.compiler.is_compiling()
+        and torch._C._get_tracing_state() is None  # torch.jit.trace
+        and _get_current_dispatch_mode() is None  # someone who wants to see every operation
         and (x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last))
         and kernels() is not None
     )
@@ -115,9 +118,12 @@ def interpreter() -> Kernel | None:
     """What carries out the rows of a tape; None where the kernels are."""
     if kernels() is None:
         return None
-    from normbench.ops import cpu_tape
+    try:
+        from normbench.ops import cpu_tape
 
-    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(cpu_tape.play.address)
+        return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(cpu_tape.play.address)
+    except Exception:
+        return None
 
 
 def play(rows: array[int], bases: Sequence[int]) -> None:

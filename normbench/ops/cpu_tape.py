@@ -18,9 +18,13 @@ SIZES, OUT, A, B, C = (1, *(1 + DIMS + i * (2 + DIMS) for i in range(4)))
 one, zero = types.float32(1), types.float32(0)
 
 (
-    COPY, ADD, SUB, MUL, DIV, RSQRT, SQRT, SIGMOID, SIGMOID_BACKWARD, ABS, SIGN, AT_LEAST, CLAMP, LERP,
+    COPY, ADD, SUB, MUL, DIV, RSQRT, SQRT, SIGMOID, SIGMOID_BACKWARD, ABS, SIGN, CLAMP_MIN, CLAMP, LERP,
     WHERE, GE, GT, SUM, MEAN, SOFTMAX, SOFTMAX_BACKWARD, COUNTED, FROM_INT,
-) = range(len(CODES))  # fmt: skip
+) = map(CODES.__getitem__, (
+    "copy", "add", "sub", "mul", "div", "rsqrt", "sqrt", "sigmoid", "sigmoid_backward", "abs", "sign",
+    "clamp_min", "clamp", "lerp", "where", "ge", "gt", "sum", "mean", "softmax", "softmax_backward",
+    "count", "from_int",
+))  # fmt: skip
 
 
 @intrinsic
@@ -78,7 +82,10 @@ absolute = elementwise(inline(lambda a, b, c: abs(a)))
 sign = elementwise(inline(lambda a, b, c: types.float32(a > zero) - types.float32(a < zero)))
 at_least = elementwise(inline(lambda a, b, c: b if a < b else a))  # NaN stays
 clamped = elementwise(inline(lambda a, b, c: c if (b if a < b else a) > c else (b if a < b else a)))
-moved = elementwise(inline(lambda a, b, c: a + c * (b - a)))
+half = types.float32(0.5)
+lerp = elementwise(  # torch's way: exact at both ends
+    inline(lambda a, b, c: a + c * (b - a) if c < half else b - (one - c) * (b - a))
+)
 chosen = elementwise(inline(lambda a, b, c: b if a != zero else c))
 greater = elementwise(inline(lambda a, b, c: one if a > b else zero))
 not_less = elementwise(inline(lambda a, b, c: one if a >= b else zero))
@@ -148,12 +155,12 @@ def play(job):
             absolute(row, out, a, b, c)
         elif code == SIGN:
             sign(row, out, a, b, c)
-        elif code == AT_LEAST:
+        elif code == CLAMP_MIN:
             at_least(row, out, a, b, c)
         elif code == CLAMP:
             clamped(row, out, a, b, c)
         elif code == LERP:
-            moved(row, out, a, b, c)
+            lerp(row, out, a, b, c)
         elif code == WHERE:
             chosen(row, out, a, b, c)
         elif code == GE:

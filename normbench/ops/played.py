@@ -8,20 +8,21 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import increment_version
 from torch.nn import Parameter
 
 from normbench.ops import cpu
 from normbench.ops.eager import Floor
 from normbench.ops.program import OWN, Between, Program, record
-from normbench.ops.tape import UnrecordableError
 
 MOST = 1 << 15  # planes beyond which torch, which has all cores work on them, is faster
-PROGRAMS = 4096  # at most; an attribute that changes with each step must not fill the memory
-PLAIN = (bool, int, float, str, tuple, type(None))
+PROGRAMS = 512  # at most; an attribute that changes with each step must not fill the memory
+PLAIN = (int, float, str, tuple, np.generic, type(None))
 
 _programs: dict[Hashable, Program | None] = {}
 
@@ -36,14 +37,18 @@ def play(
     tensors = module._parameters | module._buffers
     key = (
         type(module), x.shape, state,
-        tuple([value for value in vars(module).values() if type(value) in PLAIN]),
-        tuple([t if t is None else (t.shape, t.dtype, t.requires_grad) for t in tensors.values()]),
+        tuple([item for item in vars(module).items() if isinstance(item[1], PLAIN)]),
+        tuple([(k, t) if t is None else (k, t.shape, t.dtype, t.requires_grad)
+               for k, t in tensors.items()]),
     )  # fmt: skip
-    if key not in _programs:
+    try:
+        program = _programs[key]
+    except TypeError:  # a tuple with something in it that no key can hold
+        return None
+    except KeyError:
         if len(_programs) == PROGRAMS:
             return None
-        _programs[key] = recorded(module, between, x, floor)
-    program = _programs[key]
+        program = _programs[key] = recorded(module, between, x, floor)
     if program is None:
         return None
     own = [tensors[name] for name in program.own]
@@ -59,13 +64,17 @@ def playable(t: Tensor | None) -> bool:
 
 
 def recorded(module: nn.Module, between: Between, x: Tensor, floor: Floor) -> Program | None:
-    threshold = floor if isinstance(floor, Tensor) else None
-    if threshold is not None and threshold.dtype is not torch.float32:
-        return None
+    """Its program; None where there is none, whatever the reason: then it is done the plain way, which
+    raises what there is to raise."""
+    threshold = None
+    if isinstance(floor, Tensor):
+        threshold = next((k for k, t in module._parameters.items() if t is floor), None)
+        if threshold is None or floor.dtype is not torch.float32:
+            return None
     n, c, h, w = x.shape
     try:
         return record(module, between, (n, c), h * w, threshold)
-    except UnrecordableError:
+    except Exception:
         return None
 
 
@@ -83,6 +92,7 @@ class _Played(Function):
         if program.moments:
             cpu.run("moments", x, 0, x.data_ptr(), mean, var)
         cpu.play(program.forward, bases)
+        increment_version([own[i] for i in program.written])
         cpu.run("affine", x, step, x.data_ptr(), scale, shift, low.data_ptr(), y.data_ptr())
         threshold = floor if isinstance(floor, Tensor) else None
         ctx.save_for_backward(x, kept, threshold, *[own[i] for i in program.again])

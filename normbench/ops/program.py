@@ -2,13 +2,14 @@
 
 `record` runs the norm's own function of the moments once on a `Tape`, and its backward pass by
 autograd. What comes out is a `Program`: two tables of rows which `cpu_tape` carries out in one call
-each, where torch makes a hundred. It has the arithmetic of the recorded run: it is the same rows.
+each, where torch makes a hundred: the same operations in the same order.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -28,12 +29,13 @@ class Program:
     moments: whether it asks for them. kept, scratch: numbers in the memory that lives until the
     backward pass, and of each pass alone. at: base and offset of mean, var, scale, shift, sum_g,
     sum_gx, below, p and q. own: names of the module's tensors in the order of their bases; again:
-    which of them the backward pass reads. gradients: names and shapes of the parameters whose
-    gradients have the bases after them.
+    which of them the backward pass reads; written: which the forward pass changes. gradients: names
+    and shapes of the parameters whose gradients have the bases after them.
     """
 
     own: tuple[str, ...]
     again: tuple[int, ...]
+    written: tuple[int, ...]
     gradients: dict[str, torch.Size]
     forward: array[int] = field(default_factory=lambda: array("q"))
     backward: array[int] = field(default_factory=lambda: array("q"))
@@ -53,21 +55,22 @@ def record(
     between: Between,
     planes: tuple[int, int],
     pixels: int,
-    threshold: Tensor | None,
+    threshold: str | None,
 ) -> Program:
     """`between` of moments [N, C], and what its backward pass asks for, for this shape.
 
-    threshold: the parameter by which the output is floored, if there is one. Raises
-    UnrecordableError, and what `between` raises. The module's buffers are as they were before.
+    threshold: the name of the parameter by which the output is floored, if there is one. It runs on
+    copies of the module's tensors, which are put in their place for as long. Raises
+    UnrecordableError, and what `between` raises.
     """
-    tensors = dict(module.named_parameters(recurse=False)) | dict(
-        module.named_buffers(recurse=False)
-    )
+    owned = module._parameters, module._buffers
+    copies = [{name: copied(t) for name, t in own.items()} for own in owned]
+    tensors = {name: t for own in copies for name, t in own.items() if t is not None}
     learned = {name: t for name, t in tensors.items() if t.requires_grad}
-    before = {name: t.detach().clone() for name, t in module.named_buffers(recurse=False)}
     tape = Tape()
     try:
-        with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
+        vars(module).update(_parameters=copies[0], _buffers=copies[1])
+        with undisturbed():
             some = torch.full(planes, 0.5, dtype=torch.float32, device="cpu")
             mean, var = (some.clone().requires_grad_() for _ in range(2))
             sum_g, sum_gx, below = (some.clone() for _ in range(3))
@@ -79,7 +82,7 @@ def record(
                 return mean, var
 
             with tape:
-                scale, shift = (t.expand(planes).contiguous() for t in between(moments))
+                scale, shift = (whole(t.expand(planes)) for t in between(moments))
                 turn = len(tape.rows)
                 maps = [(t, g) for t, g in ((scale, sum_gx), (shift, sum_g)) if t.requires_grad]
                 g_mean, g_var, *rest = torch.autograd.grad(
@@ -92,15 +95,15 @@ def record(
                     p = (zero if g_var is None else g_var) * (2 / pixels)
                     q = (zero if g_mean is None else g_mean) / pixels
                     q = q - p * mean if asked else q  # which nobody filled
-                    p, q = p.contiguous(), q.contiguous()
-                    found |= {k: below.sum(0) for k, t in learned.items() if t is threshold}
+                    p, q = whole(p), whole(q)
+                    if threshold in found:
+                        own, more = found[threshold], below.sum(0)
+                        found[threshold] = more if own is None else own + more
                     found = {k: g for k, g in found.items() if g is not None}
                     for name, grad in found.items():
                         tape.note("copy", outs[name], grad)
     finally:
-        with torch.no_grad():
-            for name, t in module.named_buffers(recurse=False):
-                t.copy_(before[name])
+        vars(module).update(_parameters=owned[0], _buffers=owned[1])
     places = {
         "mean": mean, "var": var, "scale": scale, "shift": shift,
         "sum_g": sum_g, "sum_gx": sum_gx, "below": below, "p": p, "q": q,
@@ -110,6 +113,31 @@ def record(
     program = laid_out(tape, turn, places, tensors, {name: outs[name] for name in found})
     program.moments = bool(asked)
     return program
+
+
+def copied(t: Tensor | None) -> Tensor | None:
+    if t is None:
+        return None
+    with torch.inference_mode(False), torch.no_grad():
+        return whole(t).requires_grad_(t.requires_grad)
+
+
+def whole(t: Tensor) -> Tensor:
+    """A copy in a storage of its own."""
+    return t.clone(memory_format=torch.contiguous_format)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Recording leaves no trace, whatever goes on around it (activation checkpointing, say)."""
+    as_it_is = torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t)
+    with (
+        torch.random.fork_rng(devices=[]),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        as_it_is,
+    ):
+        yield
 
 
 def laid_out(
@@ -134,12 +162,18 @@ def laid_out(
 
     used = {s for row in forward + backward for s in (row.writes(), *row.reads())}
     again = {s for row in backward for s in row.reads()}
-    if again & set(own) & {row.writes() for row in forward} or tape.integers & used - set(own):
+    written = {row.writes() for row in forward}
+    if again & set(own) & written or tape.integers & used - set(own):
         raise UnrecordableError("a buffer that changes between the passes, or whole numbers")
+    for place in used & set(own):
+        t = tensors[own[place]]
+        if t.dtype is torch.bool or (t.dtype is torch.int64 and t.numel() != 1):
+            raise UnrecordableError(f"{own[place]} is {t.dtype}")
     names = {place: name for place, name in own.items() if place in used}
     program = Program(
         own=tuple(names.values()),
         again=tuple(i for i, place in enumerate(names) if place in again),
+        written=tuple(i for i, place in enumerate(names) if place in written),
         gradients={name: t.shape for name, t in outs.items()},
     )
     bases = [tensors[name] for name in program.own] + list(outs.values())
@@ -151,7 +185,10 @@ def laid_out(
 
     ends = [address(places[name]) for name in ("mean", "var", "scale", "shift")]
     kept = Memory(tape.sizes)
-    for place in [*ends, *(again & {row.writes() for row in forward})]:
+    # in the order of the rows: a repetition without tracking reads what another program has kept
+    for place in dict.fromkeys(
+        [*ends, *(row.writes() for row in forward if row.writes() in again)]
+    ):
         if place not in found:
             found[place] = (KEPT, kept.take(place))
     program.kept = kept.size

@@ -22,7 +22,7 @@ OPERANDS, DIMS = 4, 4
 WIDTH = 1 + DIMS + OPERANDS * (2 + DIMS)
 CODES = {name: code for code, name in enumerate((
     "copy", "add", "sub", "mul", "div", "rsqrt", "sqrt", "sigmoid", "sigmoid_backward", "abs", "sign",
-    "at_least", "clamp", "lerp", "where", "ge", "gt", "sum", "mean", "softmax", "softmax_backward", "count",
+    "clamp_min", "clamp", "lerp", "where", "ge", "gt", "sum", "mean", "softmax", "softmax_backward", "count",
     "from_int",
 ))}  # fmt: skip
 
@@ -39,10 +39,9 @@ SAME = {  # operations of torch that are one row, operands in torch's order
     aten.sgn.default: "sign",
     aten.sigmoid.default: "sigmoid",
     aten.sigmoid_backward.default: "sigmoid_backward",
-    aten.clamp_min.default: "at_least",
+    aten.clamp_min.default: "clamp_min",
     aten.ge.Scalar: "ge",
     aten.gt.Scalar: "gt",
-    aten.logical_and.default: "mul",
     aten.where.self: "where",
     aten.clone.default: "copy",
 }
@@ -50,8 +49,8 @@ IN_PLACE = {
     aten.add_.Tensor: "add",
     aten.lerp_.Scalar: "lerp",
     aten.lerp_.Tensor: "lerp",
-    aten.logical_and_.default: "mul",
 }
+ARITHMETIC = ("add", "sub", "mul", "div")  # on truth values it is another arithmetic
 FILLED = {aten.ones_like.default: 1.0, aten.zeros_like.default: 0.0}
 
 
@@ -111,6 +110,8 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.note(IN_PLACE[func], args[0], *args)
         elif func is aten.add_.Tensor:
             self.note("count", args[0], args[1])
+        elif func is aten.logical_and_.default and args[0].dtype is args[1].dtype is torch.bool:
+            self.note("mul", args[0], *args)
         elif isinstance(out, Tensor) and any(
             isinstance(a, Tensor) and address(a) == address(out) for a in args
         ):
@@ -130,6 +131,8 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif func in (aten.sum.dim_IntList, aten.sum.default, aten.mean.dim, aten.mean.default):
             name = "sum" if func in (aten.sum.dim_IntList, aten.sum.default) else "mean"
             self.reduce(name, out, args[0], args[1] if len(args) > 1 else None)
+        elif func is aten.logical_and.default and args[0].dtype is args[1].dtype is torch.bool:
+            self.note("mul", out, *args)
         elif func is aten.neg.default:
             self.note("mul", out, args[0], -1.0)
         elif func is aten.reciprocal.default:
@@ -146,9 +149,9 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 "clamp", out, args[0],
                 -math.inf if low is None else low, math.inf if high is None else high,
             )  # fmt: skip
-        elif func is aten._softmax.default and args[0].dim() == 1:
+        elif func is aten._softmax.default and is_row(args[0]):
             self.note("softmax", out, args[0])
-        elif func is aten._softmax_backward_data.default and args[0].dim() == 1:
+        elif func is aten._softmax_backward_data.default and is_row(args[0]) and is_row(args[1]):
             self.note("softmax_backward", out, args[0], args[1])
         elif func is aten.stack.default and not any(args[1:]):
             for part, value in zip(out, args[0], strict=True):
@@ -182,6 +185,9 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return Operand(place, int(value.storage_offset()), tuple(value.shape), value.stride())
 
     def note(self, operation: str, out: Tensor, *operands: Any) -> None:
+        flags = [isinstance(t, Tensor) and t.dtype is torch.bool for t in operands]
+        if any(flags) and operation in ARITHMETIC and not (operation == "mul" and all(flags)):
+            raise UnrecordableError(f"{operation} of truth values")
         self.elementwise(operation, [self.storage(out), *map(self.operand, operands)])
 
     def elementwise(self, operation: str, operands: list[Operand]) -> None:
@@ -218,6 +224,10 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for operand, some in zip(operands, strides, strict=True)
         ]
         self.rows.append(Row(operation, tuple(sizes), tuple(places)))
+
+
+def is_row(tensor: Tensor) -> bool:
+    return tensor.dim() == 1 and tensor.is_contiguous()
 
 
 def address(tensor: Tensor) -> int:

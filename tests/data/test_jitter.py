@@ -7,7 +7,7 @@ from torch import Tensor
 
 from normbench.data.jitter import (
     COMPONENTS,
-    DEVIATIONS,
+    EIGENVALUES,
     GREY,
     Jitter,
     draw_jitter,
@@ -24,7 +24,7 @@ def step_by_step(image: Tensor, alpha: Tensor, order: Tensor, light: Tensor) -> 
     for kind in order.tolist():
         other = [torch.zeros_like(image), grey(image).mean() + 0 * image, grey(image)][kind]
         image = alpha[kind] * image + (1 - alpha[kind]) * other
-    rgb = torch.tensor(COMPONENTS) * light.expand(3, 3) * torch.tensor(DEVIATIONS).expand(3, 3)
+    rgb = torch.tensor(COMPONENTS) * light.expand(3, 3) * torch.tensor(EIGENVALUES).expand(3, 3)
     return image + rgb.sum(1)[:, None, None]
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from normbench import ops
 from normbench.norms import PlaneNorm
 from normbench.norms.base import without_tracking
+from normbench.norms.batch import BatchNorm
 from normbench.ops import played
 
 from .table import CHANNELS, PLANE_ROWS, Row, gradients, images, perturbed
@@ -70,6 +71,28 @@ def test_an_attribute_that_changes_changes_the_result() -> None:
         expected = copy.deepcopy(norm)(x)
     torch.testing.assert_close(norm(x), expected)
     assert (first - expected).abs().max() > 0.1
+
+
+def test_a_class_derived_from_a_pure_one_is_not_recorded() -> None:
+    tracked = []
+
+    class Watched(BatchNorm):
+        def track(self, pooled):  # type: ignore[no-untyped-def]
+            tracked.append(1)
+            super().track(pooled)
+
+    norm = Watched(CHANNELS)
+    for _ in range(3):
+        norm(images(dtype=torch.float32))
+    assert len(tracked) == 3
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_one_image(row: Row) -> None:
+    norm = perturbed(row.create(activation="relu")).float()
+    x = images(n=1, dtype=torch.float32)
+    found = [seen(copy.deepcopy(norm), x, backend) for backend in ("cpu", "eager")]
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-3)
 
 
 def test_a_mix_of_ones_own_is_not_recorded_unless_it_is_pure() -> None:

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -186,18 +187,203 @@ def test_what_cannot_be_recorded_runs_as_it_is(odd):
     torch.testing.assert_close(ours, eager, rtol=1e-4, atol=1e-4)
 
 
-def test_a_mistake_comes_through_and_leaves_the_buffers():
-    module = Module()
-    before = copy.deepcopy(module.state_dict())
-
+def test_a_mistake_comes_through_each_time():
     def between(moments):
-        module.running.add_(moments()[0].mean(0).detach())
+        moments()
         raise UserError("no")
 
     for _ in range(2):
         with pytest.raises(UserError, match="no"):
-            ops.mapped(module, between, torch.randn(N, C, H, W), None, pure=True)
-    torch.testing.assert_close(module.state_dict(), before)
+            ops.mapped(Module(), between, torch.randn(N, C, H, W), None, pure=True)
+
+
+def test_recording_leaves_the_module_alone():
+    """Also where it fails, and hooks on parameters see nothing of it."""
+    module = Module()
+    tensors = {**module._parameters, **module._buffers}
+    before = {name: (t.clone(), t._version) for name, t in tensors.items()}
+    seen = []
+    module.first.register_hook(seen.append)
+    for odd in (lambda v: v, lambda v: v.cumsum(0)):
+
+        def between(moments, odd=odd):
+            module.running.add_(moments()[0].mean(0).detach())
+            return odd(module.first * moments()[0]), module.second * moments()[1]
+
+        program_of(module, between)
+    assert not seen
+    for name, t in {**module._parameters, **module._buffers}.items():
+        assert t is tensors[name]
+        assert torch.equal(t, before[name][0])
+        assert t._version == before[name][1]
+
+
+def program_of(module, between):
+    return played.recorded(module, between, torch.randn(N, C, H, W), None)
+
+
+def linear(module, moments):
+    mean, var = moments()
+    return module.first * (var + 1).rsqrt(), module.second * mean
+
+
+def played_and_eager(module, between=linear, floor=None, x=None):
+    """Output and gradients, both ways."""
+    x = torch.randn(N, C, H, W, generator=torch.Generator().manual_seed(5)) if x is None else x
+    x.requires_grad_()
+    for backend in ("cpu", "eager"):
+        with ops.use(backend):
+            y = ops.mapped(module, lambda moments: between(module, moments), x, floor, pure=True)
+            grads = torch.autograd.grad(
+                y.square().sum(), [x, *module.parameters()], allow_unused=True
+            )
+            yield [y.detach(), *(torch.zeros(()) if g is None else g for g in grads)]
+
+
+def same(module, *more):
+    ours, eager = played_and_eager(module, *more)
+    for a, b in zip(ours, eager, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
+def test_parameters_of_every_kind_after_one_another():
+    """None of which may be played by the record of another, where that would be wrong."""
+    strided, expanded, tied, hooked, part = (Module() for _ in range(5))
+    strided.first = nn.Parameter(torch.arange(2.0 * C)[::2])
+    expanded.first = nn.Parameter(torch.ones(1).expand(C), requires_grad=True)
+    tied.second = tied.first
+    hooked.first.register_hook(lambda g: g * 2)
+    part.first = nn.Parameter(torch.arange(3.0 * C)[C : 2 * C])
+    for module in (strided, Module(), expanded, Module(), tied, Module(), hooked, Module(), part):
+        same(module)
+
+
+def test_a_floor_that_also_shapes_the_map():
+    module = Module()
+
+    def between(module, moments):
+        mean, var = moments()
+        return module.tau * mean, var * 1.0
+
+    same(module, between, module.tau)
+    assert recorded()
+
+
+def test_a_floor_that_is_computed():
+    module = Module()
+
+    x = torch.randn(N, C, H, W)
+    for backend in ("cpu", "eager"):
+        with ops.use(backend):
+            y = ops.mapped(
+                module, lambda moments: linear(module, moments), x, module.tau.abs(), pure=True
+            )
+            (grad,) = torch.autograd.grad(y.sum(), [module.tau])
+            assert grad.abs().sum() > 0
+
+
+def test_outputs_that_are_views_of_one_storage_or_of_a_parameter():
+    def stacked(module, moments):
+        mean, var = moments()
+        return torch.stack([mean, var + 1]).unbind()
+
+    same(Module(), stacked)
+    assert recorded()
+    played._programs.clear()
+    one = torch.randn(1, C, H, W)
+    same(Module(), lambda m, moments: (torch.ones_like(m.first), m.second), None, one)
+    assert recorded()
+
+
+def test_truth_values_and_counters_of_several_numbers_are_not_recorded():
+    module = Module()
+    module.register_buffer("mask", torch.tensor([True, False] * (C // 2)))
+    module.register_buffer("counts", torch.zeros(C, dtype=torch.int64))
+    for read in (lambda m: m.mask, lambda m: m.counts, lambda m: m.mask + m.mask):
+        played._programs.clear()
+        same(module, lambda m, moments, read=read: (moments()[0] * read(m), m.second))
+        assert not recorded()
+
+
+def test_softmax_of_what_is_not_a_row_of_memory():
+    module = Module()
+    module.register_buffer("table", torch.randn(3, 2))
+    for weights in (
+        lambda m: m.table[:, 0].softmax(0),
+        lambda m: m.logits.softmax(0).sum().expand(3),
+    ):
+        played._programs.clear()
+        same(module, lambda m, moments, w=weights: (moments()[0] * sum(w(m).unbind()), m.second))
+
+
+def test_names_and_kinds_of_attributes_count():
+    module, other = Module(), Module()
+    module.a, other.b = 2.0, 2.0
+
+    def between(module, moments):
+        return moments()[0] * (3.0 if hasattr(module, "a") else 1.0), module.second
+
+    same(module, between)
+    same(other, between)
+    assert len(played._programs) == 2
+    module.list_inside = ([1],)
+    same(module, between)
+
+
+def test_lerp_is_exact_at_both_ends():
+    for weight in (0.0, 0.25, 0.5, 1.0):
+        far = torch.nn.Module()
+        far.register_buffer("running", torch.full((C,), 1e6))
+
+        def between(moments, far=far, weight=weight):
+            mean, var = moments()
+            with torch.no_grad():
+                far.running.lerp_(mean.mean(0) * 1e-4, weight)
+            return var * 1.0, mean * 1.0
+
+        played._programs.clear()
+        ops.mapped(far, between, x := torch.randn(N, C, H, W), None, pure=True)
+        expected = torch.full((C,), 1e6).lerp_(x.mean((0, 2, 3)) * 1e-4, weight)
+        torch.testing.assert_close(far.running, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_a_changed_buffer_is_known_to_autograd():
+    module = Module()
+    version = module.running._version
+
+    def between(moments):
+        with torch.no_grad():
+            module.running.lerp_(moments()[0].mean(0), 0.5)
+        return moments()
+
+    ops.mapped(module, between, torch.randn(N, C, H, W), None, pure=True)
+    assert recorded()
+    assert module.running._version > version
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*:FutureWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("way", ["trace", "fake", "checkpoint"])
+def test_under_tools_of_torch(way):
+    module = Module()
+    x = torch.randn(N, C, H, W, requires_grad=True)
+
+    def run(x):
+        return ops.mapped(module, lambda moments: linear(module, moments), x, 0.0, pure=True)
+
+    y = run(x)
+    if way == "trace":
+        module.requires_grad_(False)
+        torch.testing.assert_close(torch.jit.trace(run, (x,), check_trace=False)(x), y)
+    elif way == "fake":
+        with torch._subclasses.FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            assert run(mode.from_tensor(x)).shape == y.shape
+    else:
+        played._programs.clear()
+        again = torch.utils.checkpoint.checkpoint(run, x, use_reentrant=False)
+        torch.testing.assert_close(
+            torch.autograd.grad(again.sum(), x), torch.autograd.grad(y.sum(), x)
+        )
 
 
 def test_random_numbers_are_not_touched():
