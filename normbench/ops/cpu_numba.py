@@ -6,7 +6,7 @@ next planes until none is left. What a plane gives depends on nothing but the pl
 threads, not on the other images.
 
 The machine code is cached on disk. numba sees that it is out of date by the file that the kernel is
-in, so after an edit of this file, change the other two as well (or delete their __pycache__).
+in, so after an edit of this file or of `tape`, change the others as well (or delete their __pycache__).
 """
 # mypy: ignore-errors
 

@@ -42,53 +42,92 @@ def address(job, row, operand):
     return job[BASES + row[operand]] + 4 * row[operand + 1]
 
 
-def elementwise(function):
-    """out = function(a, b, c) along the four sizes; the inner loop is one of vectors where it can be."""
+def along(function, vectors=False):
+    """out = function(a, b, c) along the last size; vectors: also loops that become vectors."""
 
     @inline
-    def run(row, out, a, b, c):
-        n = row[SIZES + 3]
-        so, sa, sb, sc = row[OUT + 5], row[A + 5], row[B + 5], row[C + 5]
-        for i in range(row[SIZES]):
-            for j in range(row[SIZES + 1]):
-                for k in range(row[SIZES + 2]):
-                    o = floats(out, i * row[OUT + 2] + j * row[OUT + 3] + k * row[OUT + 4])
-                    x = floats(a, i * row[A + 2] + j * row[A + 3] + k * row[A + 4])
-                    y = floats(b, i * row[B + 2] + j * row[B + 3] + k * row[B + 4])
-                    z = floats(c, i * row[C + 2] + j * row[C + 3] + k * row[C + 4])
-                    if so == 1 and sa == 1 and sb == 1 and sc == 0:
-                        for m in range(n):
-                            o[m] = function(x[m], y[m], z[0])
-                    elif so == 1 and sa == 1 and sb == 0 and sc == 0:
-                        for m in range(n):
-                            o[m] = function(x[m], y[0], z[0])
-                    else:
-                        for m in range(n):
-                            o[m * so] = function(x[m * sa], y[m * sb], z[m * sc])
+    def run(n, steps, o, x, y, z):
+        so, sa, sb, sc = steps
+        if vectors and so == 1 and sa == 1 and sb == 1:
+            for m in range(n):
+                o[m] = function(x[m], y[m], z[0])
+        elif vectors and so == 1 and sa == 1 and sb == 0:
+            for m in range(n):
+                o[m] = function(x[m], y[0], z[0])
+        else:
+            for m in range(n):
+                o[m * so] = function(x[m * sa], y[m * sb], z[m * sc])
 
     return run
 
 
-copied = elementwise(inline(lambda a, b, c: a))
-added = elementwise(inline(lambda a, b, c: a + b))
-subtracted = elementwise(inline(lambda a, b, c: a - b))
-multiplied = elementwise(inline(lambda a, b, c: a * b))
-divided = elementwise(inline(lambda a, b, c: a / b))
-rooted = elementwise(inline(lambda a, b, c: math.sqrt(a)))
-one_over_root = elementwise(inline(lambda a, b, c: one / math.sqrt(a)))
-sigmoid = elementwise(inline(lambda a, b, c: one / (one + math.exp(-a))))
-sigmoid_backward = elementwise(inline(lambda a, b, c: a * (one - b) * b))
-absolute = elementwise(inline(lambda a, b, c: abs(a)))
-sign = elementwise(inline(lambda a, b, c: types.float32(a > zero) - types.float32(a < zero)))
-at_least = elementwise(inline(lambda a, b, c: b if a < b else a))  # NaN stays
-clamped = elementwise(inline(lambda a, b, c: c if (b if a < b else a) > c else (b if a < b else a)))
+copied = along(inline(lambda a, b, c: a), vectors=True)
+added = along(inline(lambda a, b, c: a + b), vectors=True)
+subtracted = along(inline(lambda a, b, c: a - b), vectors=True)
+multiplied = along(inline(lambda a, b, c: a * b), vectors=True)
+divided = along(inline(lambda a, b, c: a / b), vectors=True)
+one_over_root = along(inline(lambda a, b, c: one / math.sqrt(a)), vectors=True)
+rooted = along(inline(lambda a, b, c: math.sqrt(a)))
+sigmoid = along(inline(lambda a, b, c: one / (one + math.exp(-a))))
+sigmoid_backward = along(inline(lambda a, b, c: a * (one - b) * b))
+absolute = along(inline(lambda a, b, c: abs(a)))
+sign = along(inline(lambda a, b, c: types.float32(a > zero) - types.float32(a < zero)))
+at_least = along(inline(lambda a, b, c: b if a < b else a))  # NaN stays
+clamped = along(inline(lambda a, b, c: c if (b if a < b else a) > c else (b if a < b else a)))
 half = types.float32(0.5)
-lerp = elementwise(  # torch's way: exact at both ends
+lerp = along(  # torch's way: exact at both ends
     inline(lambda a, b, c: a + c * (b - a) if c < half else b - (one - c) * (b - a))
 )
-chosen = elementwise(inline(lambda a, b, c: b if a != zero else c))
-greater = elementwise(inline(lambda a, b, c: one if a > b else zero))
-not_less = elementwise(inline(lambda a, b, c: one if a >= b else zero))
+chosen = along(inline(lambda a, b, c: b if a != zero else c))
+greater = along(inline(lambda a, b, c: one if a > b else zero))
+not_less = along(inline(lambda a, b, c: one if a >= b else zero))
+
+
+@inline
+def elementwise(row, out, a, b, c):
+    code, n = row[0], row[SIZES + 3]
+    steps = row[OUT + 5], row[A + 5], row[B + 5], row[C + 5]
+    for i in range(row[SIZES]):
+        for j in range(row[SIZES + 1]):
+            for k in range(row[SIZES + 2]):
+                o = floats(out, i * row[OUT + 2] + j * row[OUT + 3] + k * row[OUT + 4])
+                x = floats(a, i * row[A + 2] + j * row[A + 3] + k * row[A + 4])
+                y = floats(b, i * row[B + 2] + j * row[B + 3] + k * row[B + 4])
+                z = floats(c, i * row[C + 2] + j * row[C + 3] + k * row[C + 4])
+                if code == COPY:
+                    copied(n, steps, o, x, y, z)
+                elif code == ADD:
+                    added(n, steps, o, x, y, z)
+                elif code == SUB:
+                    subtracted(n, steps, o, x, y, z)
+                elif code == MUL:
+                    multiplied(n, steps, o, x, y, z)
+                elif code == DIV:
+                    divided(n, steps, o, x, y, z)
+                elif code == RSQRT:
+                    one_over_root(n, steps, o, x, y, z)
+                elif code == SQRT:
+                    rooted(n, steps, o, x, y, z)
+                elif code == SIGMOID:
+                    sigmoid(n, steps, o, x, y, z)
+                elif code == SIGMOID_BACKWARD:
+                    sigmoid_backward(n, steps, o, x, y, z)
+                elif code == ABS:
+                    absolute(n, steps, o, x, y, z)
+                elif code == SIGN:
+                    sign(n, steps, o, x, y, z)
+                elif code == CLAMP_MIN:
+                    at_least(n, steps, o, x, y, z)
+                elif code == CLAMP:
+                    clamped(n, steps, o, x, y, z)
+                elif code == LERP:
+                    lerp(n, steps, o, x, y, z)
+                elif code == WHERE:
+                    chosen(n, steps, o, x, y, z)
+                elif code == GE:
+                    not_less(n, steps, o, x, y, z)
+                elif code == GT:
+                    greater(n, steps, o, x, y, z)
 
 
 @inline_sum
@@ -133,41 +172,7 @@ def play(job):
         code = row[0]
         out, a = address(job, row, OUT), address(job, row, A)
         b, c = address(job, row, B), address(job, row, C)
-        if code == COPY:
-            copied(row, out, a, b, c)
-        elif code == ADD:
-            added(row, out, a, b, c)
-        elif code == SUB:
-            subtracted(row, out, a, b, c)
-        elif code == MUL:
-            multiplied(row, out, a, b, c)
-        elif code == DIV:
-            divided(row, out, a, b, c)
-        elif code == RSQRT:
-            one_over_root(row, out, a, b, c)
-        elif code == SQRT:
-            rooted(row, out, a, b, c)
-        elif code == SIGMOID:
-            sigmoid(row, out, a, b, c)
-        elif code == SIGMOID_BACKWARD:
-            sigmoid_backward(row, out, a, b, c)
-        elif code == ABS:
-            absolute(row, out, a, b, c)
-        elif code == SIGN:
-            sign(row, out, a, b, c)
-        elif code == CLAMP_MIN:
-            at_least(row, out, a, b, c)
-        elif code == CLAMP:
-            clamped(row, out, a, b, c)
-        elif code == LERP:
-            lerp(row, out, a, b, c)
-        elif code == WHERE:
-            chosen(row, out, a, b, c)
-        elif code == GE:
-            not_less(row, out, a, b, c)
-        elif code == GT:
-            greater(row, out, a, b, c)
-        elif code == SUM:
+        if code == SUM:
             summed(row, out, a, 1.0)
         elif code == MEAN:
             summed(row, out, a, 1.0 / (row[SIZES + 2] * row[SIZES + 3]))
@@ -179,3 +184,5 @@ def play(job):
             longs(job[BASES + row[OUT]], row[OUT + 1])[0] += types.int64(floats(a, 0)[0])
         elif code == FROM_INT:
             floats(out, 0)[0] = longs(job[BASES + row[A]], row[A + 1])[0]
+        else:
+            elementwise(row, out, a, b, c)
