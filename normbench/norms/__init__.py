@@ -14,7 +14,7 @@ from torch import nn
 
 from normbench.errors import UserError, did_you_mean
 from normbench.norms.activation import Activation
-from normbench.norms.base import BatchStatistics, Norm, PlaneNorm, Role, pure
+from normbench.norms.base import BatchStatistics, Norm, PlaneNorm, Role, pure, pure_by_image
 from normbench.norms.batch import BatchNorm
 from normbench.norms.batch_instance import BatchInstanceNorm
 from normbench.norms.filter_response import (
@@ -41,7 +41,7 @@ from normbench.norms.switchable import SwitchableNorm
 __all__ = [
     "NORMS", "Affine", "BatchStatistics", "Moments", "Norm", "NormFactory", "PlaneNorm", "Role",
     "blend", "create_norm", "divide_by_rms", "mixture", "norm_class", "options_of", "pool",
-    "pure", "standardize",
+    "pure", "pure_by_image", "standardize",
 ]  # fmt: skip
 
 NORMS: dict[str, Callable[..., nn.Module]] = {

@@ -62,7 +62,7 @@ class Activated(nn.Module):
         """The whole activation of y [N, C, H, W]."""
         if self.activation == "tlu":
             assert self.tau is not None
-            return mapped(self, partial(identity, self.tau), y, self.tau, pure=True)
+            return mapped(self, partial(identity, self.tau), y, self.tau, pure="image")
         return F.relu(y) if self.activation == "relu" else self.bend(y)
 
     def extra_repr(self) -> str:

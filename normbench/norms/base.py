@@ -93,7 +93,13 @@ def pure(norm: Class) -> Class:
     It may then be recorded once and played from the record, which is several times faster on small
     inputs: see `ops.mapped`. A norm without it is as right; a class derived from it says it anew.
     """
-    norm.is_pure = True  # type: ignore[attr-defined]
+    norm.is_pure = "batch"  # type: ignore[attr-defined]
+    return norm
+
+
+def pure_by_image(norm: Class) -> Class:
+    """The same, and moreover each image is normalized by itself and nothing is changed."""
+    norm.is_pure = "image"  # type: ignore[attr-defined]
     return norm
 
 
@@ -115,7 +121,7 @@ class PlaneNorm(Norm):
     def forward(self, x: Tensor) -> Tensor:
         self.check(x)
         between = partial(self.map_of, count=x.shape[2] * x.shape[3])
-        pure = "is_pure" in vars(type(self))
+        pure = vars(type(self)).get("is_pure", "no")
         return self.bend(mapped(self, between, x, self.floor(), pure, _tracking.get()))
 
     def map_of(self, moments: Callable[[], tuple[Tensor, Tensor]], count: int) -> Affine:

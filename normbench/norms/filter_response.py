@@ -11,12 +11,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from normbench.norms.base import PlaneNorm, pure
+from normbench.norms.base import PlaneNorm, pure_by_image
 from normbench.norms.group import group_size
 from normbench.norms.plane import Affine, Moments, divide_by_rms, pool
 
 
-@pure
+@pure_by_image
 class FilterResponseNorm(PlaneNorm):
     """Divides each plane by its root mean square: x / sqrt(E[x²] + ε).
 
@@ -56,7 +56,7 @@ class FilterResponseNorm(PlaneNorm):
         return divide_by_rms(moments, self.epsilon())
 
 
-@pure
+@pure_by_image
 class GroupFilterResponseNorm(PlaneNorm):
     """GFRN: divides groups of channels of an image by their root mean square; options as for GN."""
 
@@ -80,7 +80,7 @@ class GroupFilterResponseNorm(PlaneNorm):
         return divide_by_rms(pool(moments, channels=self.group_size), self.eps)
 
 
-@pure
+@pure_by_image
 class LayerFilterResponseNorm(PlaneNorm):
     """LFRN: divides each image by the root mean square of all its channels and pixels."""
 

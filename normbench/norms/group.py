@@ -7,11 +7,11 @@ comparison. IN: Ulyanov et al. 2016, arXiv 1607.08022. GN: Wu & He 2018, arXiv 1
 from __future__ import annotations
 
 from normbench.errors import UserError, divisors
-from normbench.norms.base import PlaneNorm, pure
+from normbench.norms.base import PlaneNorm, pure_by_image
 from normbench.norms.plane import Affine, Moments, pool, standardize
 
 
-@pure
+@pure_by_image
 class LayerNorm(PlaneNorm):
     """Standardizes each image over all its channels and pixels: GN with one group."""
 
@@ -30,7 +30,7 @@ class LayerNorm(PlaneNorm):
         return standardize(pool(moments, channels=None), self.eps)
 
 
-@pure
+@pure_by_image
 class InstanceNorm(PlaneNorm):
     """Standardizes each plane: GN with as many groups as channels. Maps of 1×1 are a UserError."""
 
@@ -49,7 +49,7 @@ class InstanceNorm(PlaneNorm):
         return standardize(moments, self.eps)
 
 
-@pure
+@pure_by_image
 class GroupNorm(PlaneNorm):
     """Standardizes each image over groups of contiguous channels.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from normbench.norms.base import PlaneNorm, pure, wide
+from normbench.norms.base import PlaneNorm, pure_by_image, wide
 from normbench.norms.plane import Affine
 
 
-@pure
+@pure_by_image
 class NoNorm(PlaneNorm):
     """y = x + bias."""
 

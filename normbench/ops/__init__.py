@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -81,19 +81,26 @@ def _backend(x: Tensor) -> ModuleType:
 
 
 def mapped(
-    module: nn.Module, between: Between, x: Tensor, floor: Floor, pure: bool, state: Hashable = None
+    module: nn.Module,
+    between: Between,
+    x: Tensor,
+    floor: Floor,
+    pure: Literal["no", "batch", "image"],
+    state: Hashable = None,
 ) -> Tensor:
     """max(scale·x + shift, floor), where (scale, shift) = between(moments) and moments() gives those of
     the planes of x.
 
     pure: `between` depends on its argument, on `state`, and on the module's own parameters, buffers
     and attributes that are numbers, words or tuples of them, and changes nothing but the buffers. On
-    the CPU it is then recorded once and played from the record.
+    the CPU it is then recorded once and played from the record. "image": what it does to an image does
+    not depend on the others, and it changes nothing; then the record is of one image, and each goes
+    through both passes while it is in the cache.
     """
-    if pure and x.is_cpu and use.chosen in ("auto", "cpu"):
+    if pure != "no" and x.is_cpu and use.chosen in ("auto", "cpu"):
         from normbench.ops.played import play
 
-        y = play(module, between, x, floor, state)
+        y = play(module, between, x, floor, pure == "image", state)
         if y is not None:
             return y
     planes = Planes(x)

@@ -114,25 +114,54 @@ def kernels() -> list[dict[str, tuple[int, Kernel]]] | None:
 
 
 @functools.cache
-def interpreter() -> Kernel | None:
-    """What carries out the rows of a tape; None where the kernels are."""
+def interpreter() -> dict[str, tuple[int, Kernel]] | None:
+    """What carries out the rows of a tape, and what goes image by image; None where the kernels are."""
     if kernels() is None:
         return None
     try:
-        from normbench.ops import cpu_tape
+        from normbench.ops import cpu_images, cpu_tape
 
-        return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(cpu_tape.play.address)
+        call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+        found = {"play": cpu_tape.play.address, "each_image": cpu_images.each_image.address}
+        return {name: (at, call(at)) for name, at in found.items()}
     except Exception:
         return None
 
 
-def play(rows: array[int], bases: Sequence[int]) -> None:
-    """Carries out rows of `tape`; bases: their addresses."""
-    call = interpreter()
-    assert call is not None
+Call = tuple[str, int, Sequence[int]]  # a pass over x, its floor's step, addresses; or "play"
+
+
+def carry_out(
+    x: Tensor, calls: Sequence[Call], rows: array[int], steps: Sequence[Sequence[int]] | None
+) -> None:
+    """Passes over x, of which `serves` is true, and in "play" the rows of a tape.
+
+    steps: of each address the bytes from one image to the next; then all calls are made for one image,
+    and then for another. None: each call is for all images.
+    """
+    compiled, found = interpreter(), kernels()
+    assert compiled is not None
+    assert found is not None
     start, numbers = rows.buffer_info()
-    job = array("q", (start, numbers // WIDTH, *bases))
-    call(job.buffer_info()[0])
+    if steps is None:
+        for name, step, addresses in calls:
+            if name == "play":
+                job = array("q", (start, numbers // WIDTH, *addresses))
+                compiled["play"][1](job.buffer_info()[0])
+            else:
+                run(name, x, step, *addresses)
+        return
+    passes = found[x.is_contiguous(memory_format=torch.channels_last)]
+    n, c, h, w = x.shape
+    job = array("q", (0, n, len(calls)))
+    for (name, step, addresses), to_next in zip(calls, steps, strict=True):
+        if name == "play":
+            job.extend((compiled["play"][0], 2 + len(addresses), start, 0, numbers // WIDTH, 0))
+        else:
+            job.extend((passes[name][0], 5 + len(addresses), 0, 0, 1, 0, c, 0, h * w, 0, step, 0))
+        for pair in zip(addresses, to_next, strict=True):
+            job.extend(pair)
+    _on_threads(compiled["each_image"], job, min(x.numel() // SMALL, n))
 
 
 @functools.cache
@@ -170,8 +199,12 @@ def run(name: str, x: Tensor, floor_step: int, *addresses: int) -> None:
     address, call = found[x.is_contiguous(memory_format=torch.channels_last)][name]
     n, c, h, w = x.shape
     job = array("q", (0, n, c, h * w, floor_step, *addresses))
-    threads = min(torch.get_num_threads(), x.numel() // SMALL)
-    fork = _fork()
+    _on_threads((address, call), job, x.numel() // SMALL)
+
+
+def _on_threads(kernel: tuple[int, Kernel], job: array[int], most: int) -> None:
+    address, call = kernel
+    threads, fork = min(torch.get_num_threads(), most), _fork()
     if threads > 1 and fork is not None and not _forked:
         fork(address, job.buffer_info()[0], threads, 0)
     else:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from normbench.ops.tape import CODES, WIDTH, Row, Tape, UnrecordableError, address
 
 Between = Callable[[Callable[[], tuple[Tensor, Tensor]]], tuple[Tensor, Tensor]]
+Steps = tuple[list[list[int]], list[list[int]]]
 LINE = 16  # numbers of a line of the cache
 KEPT, SCRATCH, CONSTANTS, OWN = range(4)  # bases; from OWN on the module's tensors, then gradients
 
@@ -26,11 +27,13 @@ KEPT, SCRATCH, CONSTANTS, OWN = range(4)  # bases; from OWN on the module's tens
 class Program:
     """Two tables of rows, and where their numbers lie.
 
-    moments: whether it asks for them. kept, scratch: numbers in the memory that lives until the
-    backward pass, and of each pass alone. at: base and offset of mean, var, scale, shift, sum_g,
-    sum_gx, below, p and q. own: names of the module's tensors in the order of their bases; again:
-    which of them the backward pass reads; written: which the forward pass changes. gradients: names
-    and shapes of the parameters whose gradients have the bases after them.
+    moments: whether it asks for them. apart: None, or it is for one image, and these are the steps in
+    bytes from one to the next of what the calls of forward, backward take.
+    kept, scratch: numbers in the memory that lives until the backward pass, and of each pass alone.
+    at: base and offset of mean, var, scale, shift, sum_g, sum_gx, below, p and q. own: names of the
+    module's tensors in the order of their bases; again: which of them the backward pass reads;
+    written: which the forward pass changes. gradients: names and shapes of the parameters whose
+    gradients have the bases after them.
     """
 
     own: tuple[str, ...]
@@ -41,12 +44,13 @@ class Program:
     backward: array[int] = field(default_factory=lambda: array("q"))
     constants: array[float] = field(default_factory=lambda: array("f", [0.0]))
     moments: bool = True
+    apart: Steps | None = None
     kept: int = 0
     scratch: tuple[int, int] = (0, 0)
     at: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def addresses(self, bases: Sequence[int], *names: str) -> list[int]:
-        """Of some of `at`, where the bases are known."""
+        """Of some of `at`, where those of the bases are known; or likewise their steps."""
         return [bases[base] + 4 * start for base, start in map(self.at.__getitem__, names)]
 
 

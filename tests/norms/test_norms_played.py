@@ -50,6 +50,36 @@ def test_played_is_what_eager_computes(
     assert len(played._programs) == 1
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("row", [row for row in ROWS if row.batch_independent], ids=str)
+def test_image_by_image_is_what_eager_computes(
+    row: Row, training: bool, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large inputs, on two threads; the frozen norm of a first layer too."""
+    monkeypatch.setattr(played, "_programs", {})
+    monkeypatch.setattr(played, "CACHE", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    norm = perturbed(row.create(activation="tlu")).train(training)
+    x = images(n=37, height=16, width=25).contiguous(memory_format=layout)
+    exact = seen(copy.deepcopy(norm), x, "eager")
+    ours = seen(copy.deepcopy(norm).float(), x.float(), "cpu")
+    for a, b in zip(ours, exact, strict=True):
+        torch.testing.assert_close(a.double(), b.double(), rtol=5e-4, atol=5e-4)
+    program = next(iter(played._programs.values()))
+    by_image = vars(type(norm)).get("is_pure") == "image"
+    assert (program is not None and program.apart is not None) == by_image
+    y = norm.float().requires_grad_(False)(x.float())
+    torch.testing.assert_close(y.double(), norm.double()(x), rtol=5e-4, atol=5e-4)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_only_norms_of_single_images_say_so(row: Row) -> None:
+    said = vars(type(row.create())).get("is_pure")
+    assert said in ("batch", "image")
+    assert said == "batch" or row.batch_independent
+
+
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_without_tracking_no_buffer_moves(row: Row) -> None:
     norm = row.create(images=2).float()

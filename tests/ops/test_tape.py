@@ -86,7 +86,7 @@ def outcome(
     x.requires_grad_()
     with ops.use(backend):
         low = module.tau if floor == "tau" else floor
-        y = ops.mapped(module, lambda moments: between(module, moments), x, low, pure=True)
+        y = ops.mapped(module, lambda moments: between(module, moments), x, low, pure="batch")
     grads = torch.autograd.grad(y, [x, *module.parameters()], g, allow_unused=True)
     return [y.detach(), *grads, *module.buffers()]
 
@@ -194,7 +194,7 @@ def test_a_mistake_comes_through_each_time():
 
     for _ in range(2):
         with pytest.raises(UserError, match="no"):
-            ops.mapped(Module(), between, torch.randn(N, C, H, W), None, pure=True)
+            ops.mapped(Module(), between, torch.randn(N, C, H, W), None, pure="batch")
 
 
 def test_recording_leaves_the_module_alone():
@@ -233,7 +233,7 @@ def played_and_eager(module, between=linear, floor=None, x=None):
     x.requires_grad_()
     for backend in ("cpu", "eager"):
         with ops.use(backend):
-            y = ops.mapped(module, lambda moments: between(module, moments), x, floor, pure=True)
+            y = ops.mapped(module, lambda moments: between(module, moments), x, floor, pure="batch")
             grads = torch.autograd.grad(
                 y.square().sum(), [x, *module.parameters()], allow_unused=True
             )
@@ -342,7 +342,7 @@ def test_lerp_is_exact_at_both_ends():
             return var * 1.0, mean * 1.0
 
         played._programs.clear()
-        ops.mapped(far, between, x := torch.randn(N, C, H, W), None, pure=True)
+        ops.mapped(far, between, x := torch.randn(N, C, H, W), None, pure="batch")
         expected = torch.full((C,), 1e6).lerp_(x.mean((0, 2, 3)) * 1e-4, weight)
         torch.testing.assert_close(far.running, expected, rtol=1e-6, atol=1e-9)
 
@@ -356,7 +356,7 @@ def test_a_changed_buffer_is_known_to_autograd():
             module.running.lerp_(moments()[0].mean(0), 0.5)
         return moments()
 
-    ops.mapped(module, between, torch.randn(N, C, H, W), None, pure=True)
+    ops.mapped(module, between, torch.randn(N, C, H, W), None, pure="batch")
     assert recorded()
     assert module.running._version > version
 
@@ -369,7 +369,7 @@ def test_under_tools_of_torch(way):
     x = torch.randn(N, C, H, W, requires_grad=True)
 
     def run(x):
-        return ops.mapped(module, lambda moments: linear(module, moments), x, 0.0, pure=True)
+        return ops.mapped(module, lambda moments: linear(module, moments), x, 0.0, pure="batch")
 
     y = run(x)
     if way == "trace":
@@ -391,7 +391,7 @@ def test_random_numbers_are_not_touched():
     expected = torch.randn(3)
     torch.manual_seed(7)
     module = Module()
-    ops.mapped(module, lambda moments: moments(), torch.ones(N, C, H, W), None, pure=True)
+    ops.mapped(module, lambda moments: moments(), torch.ones(N, C, H, W), None, pure="batch")
     assert recorded() and torch.equal(torch.randn(3), expected)
 
 
@@ -403,7 +403,7 @@ def test_a_weight_changed_between_the_passes_is_an_error_as_in_torch():
         return module.first * mean, module.second * var
 
     x = torch.randn(N, C, H, W, requires_grad=True)
-    y = ops.mapped(module, between, x, None, pure=True)
+    y = ops.mapped(module, between, x, None, pure="batch")
     assert recorded()
     with torch.no_grad():
         module.first.add_(1)
@@ -422,7 +422,7 @@ def test_two_passes_before_either_backward():
 
     def grads(backend):
         with ops.use(backend):
-            ys = [ops.mapped(module, between, x, 0.0, pure=True) for x in xs]
+            ys = [ops.mapped(module, between, x, 0.0, pure="batch") for x in xs]
             return [
                 torch.autograd.grad(y.square().sum(), [x, module.first])
                 for x, y in zip(xs, ys, strict=True)
@@ -439,9 +439,9 @@ def test_a_frozen_module_and_a_parameter_of_another_dtype():
         mean, var = moments()
         return module.first.float() * (var + 1).rsqrt(), -mean
 
-    before = ops.mapped(module, between, x, None, pure=True)
+    before = ops.mapped(module, between, x, None, pure="batch")
     module.requires_grad_(False)
-    torch.testing.assert_close(ops.mapped(module, between, x, None, pure=True), before.detach())
+    torch.testing.assert_close(ops.mapped(module, between, x, None, pure="batch"), before.detach())
     module.double()
-    torch.testing.assert_close(ops.mapped(module, between, x, None, pure=True), before.detach())
+    torch.testing.assert_close(ops.mapped(module, between, x, None, pure="batch"), before.detach())
     assert [p is not None for p in played._programs.values()] == [True, True, False]
