@@ -26,7 +26,7 @@ from torch.autograd.function import once_differentiable
 from normbench.errors import UserError, did_you_mean
 from normbench.ops import eager
 from normbench.ops.eager import Floor
-from normbench.ops.program import Between
+from normbench.ops.recording import Between
 
 __all__ = ["Floor", "Planes", "mapped", "use"]
 

@@ -19,7 +19,8 @@ from torch.nn import Parameter
 
 from normbench.ops import cpu
 from normbench.ops.eager import Floor
-from normbench.ops.program import KEPT, OWN, SCRATCH, Between, Program, Steps, record
+from normbench.ops.program import KEPT, OWN, SCRATCH, Program, Steps
+from normbench.ops.recording import Between, record
 
 MOST = 1 << 15  # planes beyond which torch, which has all cores work on them, is faster
 PROGRAMS = 512  # at most; an attribute that changes with each step must not fill the memory
@@ -39,7 +40,7 @@ def play(
         return None
     tensors = module._parameters | module._buffers
     key = (
-        type(module), x.shape, apart, state,
+        type(module), x.shape, apart, state, isinstance(floor, Tensor),
         tuple([item for item in vars(module).items() if isinstance(item[1], PLAIN)]),
         tuple([(k, t) if t is None else (k, t.shape, t.dtype, t.requires_grad)
                for k, t in tensors.items()]),

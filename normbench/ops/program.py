@@ -1,23 +1,17 @@
-"""What a norm does between its two passes over the pixels, recorded once to be played many times.
-
-`record` runs the norm's own function of the moments once on a `Tape`, and its backward pass by
-autograd. What comes out is a `Program`: two tables of rows which `cpu_tape` carries out in one call
-each, where torch makes a hundred: the same operations in the same order.
-"""
+"""What was recorded, as two tables of rows and a place for every number: `cpu_tape` carries them out in
+one call each, where torch makes a hundred."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from normbench.ops.tape import CODES, WIDTH, Row, Tape, UnrecordableError, address
 
-Between = Callable[[Callable[[], tuple[Tensor, Tensor]]], tuple[Tensor, Tensor]]
 Steps = tuple[list[list[int]], list[list[int]]]
 LINE = 16  # numbers of a line of the cache
 KEPT, SCRATCH, CONSTANTS, OWN = range(4)  # bases; from OWN on the module's tensors, then gradients
@@ -52,96 +46,6 @@ class Program:
     def addresses(self, bases: Sequence[int], *names: str) -> list[int]:
         """Of some of `at`, where those of the bases are known; or likewise their steps."""
         return [bases[base] + 4 * start for base, start in map(self.at.__getitem__, names)]
-
-
-def record(
-    module: nn.Module,
-    between: Between,
-    planes: tuple[int, int],
-    pixels: int,
-    threshold: str | None,
-) -> Program:
-    """`between` of moments [N, C], and what its backward pass asks for, for this shape.
-
-    threshold: the name of the parameter by which the output is floored, if there is one. It runs on
-    copies of the module's tensors, which are put in their place for as long. Raises
-    UnrecordableError, and what `between` raises.
-    """
-    owned = module._parameters, module._buffers
-    copies = [{name: copied(t) for name, t in own.items()} for own in owned]
-    tensors = {name: t for own in copies for name, t in own.items() if t is not None}
-    learned = {name: t for name, t in tensors.items() if t.requires_grad}
-    tape = Tape()
-    try:
-        vars(module).update(_parameters=copies[0], _buffers=copies[1])
-        with undisturbed():
-            some = torch.full(planes, 0.5, dtype=torch.float32, device="cpu")
-            mean, var = (some.clone().requires_grad_() for _ in range(2))
-            sum_g, sum_gx, below = (some.clone() for _ in range(3))
-            outs = {name: torch.empty_like(t) for name, t in learned.items()}
-            asked: list[bool] = []
-
-            def moments() -> tuple[Tensor, Tensor]:
-                asked.append(True)
-                return mean, var
-
-            with tape:
-                scale, shift = (whole(t.expand(planes)) for t in between(moments))
-                turn = len(tape.rows)
-                maps = [(t, g) for t, g in ((scale, sum_gx), (shift, sum_g)) if t.requires_grad]
-                g_mean, g_var, *rest = torch.autograd.grad(
-                    [t for t, _ in maps], [mean, var, *learned.values()], [g for _, g in maps],
-                    allow_unused=True,
-                ) if maps else [None] * (2 + len(learned))  # fmt: skip
-                found = dict(zip(learned, rest, strict=True))
-                with torch.no_grad():
-                    zero = torch.zeros_like(mean)
-                    p = (zero if g_var is None else g_var) * (2 / pixels)
-                    q = (zero if g_mean is None else g_mean) / pixels
-                    q = q - p * mean if asked else q  # which nobody filled
-                    p, q = whole(p), whole(q)
-                    if threshold in found:
-                        own, more = found[threshold], below.sum(0)
-                        found[threshold] = more if own is None else own + more
-                    found = {k: g for k, g in found.items() if g is not None}
-                    for name, grad in found.items():
-                        tape.note("copy", outs[name], grad)
-    finally:
-        vars(module).update(_parameters=owned[0], _buffers=owned[1])
-    places = {
-        "mean": mean, "var": var, "scale": scale, "shift": shift,
-        "sum_g": sum_g, "sum_gx": sum_gx, "below": below, "p": p, "q": q,
-    }  # fmt: skip
-    for tensor in places.values():  # those too that nothing touched
-        tape.storage(tensor)
-    program = laid_out(tape, turn, places, tensors, {name: outs[name] for name in found})
-    program.moments = bool(asked)
-    return program
-
-
-def copied(t: Tensor | None) -> Tensor | None:
-    if t is None:
-        return None
-    with torch.inference_mode(False), torch.no_grad():
-        return whole(t).requires_grad_(t.requires_grad)
-
-
-def whole(t: Tensor) -> Tensor:
-    """A copy in a storage of its own."""
-    return t.clone(memory_format=torch.contiguous_format)
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Recording leaves no trace, whatever goes on around it (activation checkpointing, say)."""
-    as_it_is = torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t)
-    with (
-        torch.random.fork_rng(devices=[]),
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        as_it_is,
-    ):
-        yield
 
 
 def laid_out(
