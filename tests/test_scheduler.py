@@ -85,6 +85,7 @@ def test_ctrl_c_stops_every_cell(folder: Path) -> None:
     sweep = subprocess.Popen(
         [sys.executable, "-m", "normbench", *words], cwd=folder, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
     )  # fmt: skip
     runs = folder / "results" / "runs"
     deadline = time.monotonic() + 60
