@@ -1,4 +1,4 @@
-"""The colour and lighting jitter of fb.resnet.torch, with which GN and SN were trained on ImageNet.
+"""The colour and lighting jitter of fb.resnet.torch, with which GN was trained on ImageNet.
 
 Brightness, contrast and saturation in random order, each a mixture α·image + (1 − α)·other with α
 from 1 ± 0.4: other is black, the image's mean grey, or each pixel's grey. Then lighting
@@ -63,9 +63,8 @@ def maps(jitter: Jitter, mean: Tensor) -> tuple[Tensor, Tensor]:
     for kind in jitter.order.unbind(1):
         alpha = jitter.alpha.double().gather(1, kind[:, None])
         rest = 1 - alpha
-        level = (
-            (matrix @ mean[:, :, None])[:, :, 0] + shift
-        ) @ grey  # of the image as it is by now
+        now = (matrix @ mean[:, :, None])[:, :, 0] + shift  # the mean colour after the steps so far
+        level = now @ grey
         step = alpha[:, :, None] * one
         step = step + (kind == SATURATION)[:, None, None] * rest[:, :, None] * grey.expand(3, 3)
         matrix = step @ matrix

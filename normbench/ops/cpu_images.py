@@ -10,9 +10,8 @@ from numba.extending import intrinsic
 from normbench.ops.cpu_numba import job_type, kernel, next_of, stack_row
 
 # A job: counter, number of images and of calls; then for each call the address of a kernel, how many
-# numbers its own job has, and these, each with its step from one image to the next.
+# numbers its own job has (LANES at most), and these, each with its step from one image to the next.
 IMAGES, CALLS, FIRST = 1, 2, 3
-MOST = 64  # numbers in a job
 
 longs = stack_row(types.int64, ir.IntType(64))
 

@@ -44,7 +44,7 @@ class Program:
     at: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def addresses(self, bases: Sequence[int], *names: str) -> list[int]:
-        """Of some of `at`, where those of the bases are known; or likewise their steps."""
+        """Of some of `at`, where those of the bases are known."""
         return [bases[base] + 4 * start for base, start in map(self.at.__getitem__, names)]
 
 
