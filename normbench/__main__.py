@@ -2,6 +2,6 @@
 
 import sys
 
-from normbench.cli import main
+from normbench.cli.main import main
 
 sys.exit(main())

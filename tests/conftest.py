@@ -15,11 +15,14 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from rich.console import Console
 
-from normbench import build, cli, train
-from normbench.config import Settings, parse
+from normbench.cli import main as cli
 from normbench.data import Dataset, Split
-from normbench.display import Display
-from normbench.record import Record
+from normbench.record.display import Display
+from normbench.record.record import Record
+from normbench.settings.parse import parse
+from normbench.settings.schema import Settings
+from normbench.training import network as build
+from normbench.training import run as train
 
 IMAGES, TEST_IMAGES, SIZE, CLASSES = 64, 32, 16, 10
 

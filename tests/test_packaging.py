@@ -71,7 +71,7 @@ def test_the_wheel_holds_every_file(wheel: Path) -> None:
     wanted = {"normbench/py.typed"}
     for path in (CHECKOUT / "normbench").rglob("*"):
         name = path.relative_to(CHECKOUT).as_posix()
-        code = path.suffix == ".py" and not name.startswith("normbench/launcher/")
+        code = path.suffix == ".py" and not name.startswith("normbench/cli/launcher/")
         if code or path.suffix in (".webp", ".csv", ".html"):
             wanted.add(name)
     for path in (CHECKOUT / "conf").rglob("*.yaml"):

@@ -12,11 +12,11 @@ from normbench.bench import arguments as args
 from normbench.bench import growth, layers, step, study, table
 from normbench.bench.peers import PEERS
 from normbench.bench.timing import keep_freed_memory
-from normbench.build import device_named
-from normbench.config import Settings
 from normbench.errors import UserError, did_you_mean
 from normbench.norms import NORMS
 from normbench.ops import BACKENDS
+from normbench.settings.schema import Settings
+from normbench.training.network import device_named
 
 Compose = Callable[[list[str]], Settings]  # the settings of `normbench train WORDS`
 

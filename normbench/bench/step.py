@@ -11,17 +11,17 @@ from torch import nn
 
 from normbench.bench import peers
 from normbench.bench.timing import Contender, Stopwatch, Times, interleaved
-from normbench.build import check, device_of
-from normbench.config import Settings
 from normbench.data import Shown, dataset_info, stream
 from normbench.errors import UserError
-from normbench.foreign import is_foreign
-from normbench.graph import Replay, recorded
 from normbench.models import create_model
 from normbench.ops import use
-from normbench.optimizer import set_learning_rate
-from normbench.step import Step
-from normbench.train import Run, data_of
+from normbench.settings.schema import Settings
+from normbench.training.cuda_graph import Replay, recorded
+from normbench.training.foreign import is_foreign
+from normbench.training.network import check, device_of
+from normbench.training.optimizer import set_learning_rate
+from normbench.training.run import Run, data_of
+from normbench.training.step import Step
 
 OURS = "normbench"
 PARTS = ("data", "forward", "backward", "update")

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from normbench.config import Settings
 from normbench.errors import FailedError
-from normbench.scheduler import run_cells
-from normbench.sweep import Cell, Slots
+from normbench.settings.schema import Settings
+from normbench.study.cells import Cell
+from normbench.study.plan import Slots
+from normbench.study.pool import run_cells
 
 NORMS = ("bn", "gn", "frn", "sn")
 Compose = Callable[[list[str]], Settings]

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from normbench.errors import FailedError
-from normbench.provenance import device_name, git_commit, versions
-from normbench.record import write_atomically
+from normbench.record.record import write_atomically
+from normbench.training.provenance import device_name, git_commit, versions
 
 
 def show(title: str, rows: Sequence[Any]) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from normbench.config import OWN_FOLDERS
 from normbench.data import sources
 from normbench.data.catalogue import entry, of_archive
 from normbench.data.options import Options, options
 from normbench.data.tree import Tree, read_tree
 from normbench.errors import UserError
+from normbench.settings.identity import OWN_FOLDERS
 
 OWN = dict.fromkeys(OWN_FOLDERS) | {"imagenet": 1000, "imagenet100": 100}  # and their classes
 FOLDERS = (*OWN, "imagenette", "imagewoof")

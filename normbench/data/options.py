@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from normbench.config import STRICT, build
 from normbench.errors import UserError
+from normbench.settings.parse import build
+from normbench.settings.schema import STRICT
 
 
 @dataclass(frozen=True, config=STRICT)

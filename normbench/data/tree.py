@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from normbench.errors import UserError, did_you_mean
-from normbench.imagefolder import TESTS, TRAIN, Image, Split, listing
+from normbench.settings.content import TESTS, TRAIN, Image, Split, listing
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from normbench.errors import FailedError, UserError
-from normbench.record import write_atomically
+from normbench.record.record import write_atomically
 from normbench.report import arguments as args
 from normbench.report.document import Document, Part
 from normbench.report.experiment import Experiment, load, names

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from normbench.config import FIXED_SGD_BATCH
 from normbench.report.experiment import METRICS, Experiment, Values
 from normbench.report.runs import text
 from normbench.report.study import Section
+from normbench.settings.schema import FIXED_SGD_BATCH
 
 LISTED = 20  # missing or failed runs named one by one
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from normbench.record import Record, find_records
+from normbench.record.record import Record, find_records
 from normbench.report.experiment import Values, norm_defaults
 
 NO_RESULT = ("device", "study", "results", "histograms", "dataset.root", "dataset.source")

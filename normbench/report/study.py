@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from normbench.config import FIXED_SGD_BATCH, canonical_batch, pools_images
 from normbench.report.experiment import Experiment, Values, norm_defaults, usual_options
 from normbench.report.runs import NO_RESULT, Run
+from normbench.settings.identity import canonical_batch, pools_images
+from normbench.settings.schema import FIXED_SGD_BATCH
 
 
 @dataclass

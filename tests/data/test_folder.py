@@ -27,7 +27,7 @@ from normbench.data.kept import KeptFeed, test_batch
 from normbench.data.streamed import StreamedFeed
 from normbench.data.tree import read_tree
 from normbench.errors import FailedError, UserError
-from normbench.imagefolder import listing
+from normbench.settings.content import listing
 
 Photos = Callable[..., Path]
 SIZE = 16

@@ -15,7 +15,7 @@ import pytest
 from normbench.data.info import dataset_info, synsets
 from normbench.data.tree import Tree, read_tree
 from normbench.errors import UserError
-from normbench.imagefolder import digest, listing
+from normbench.settings.content import digest, listing
 
 Photos = Callable[..., Path]
 

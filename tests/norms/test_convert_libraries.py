@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from normbench.foreign import original
 from normbench.norms import Norm
-from normbench.norms.convert import convert
+from normbench.norms.convert.convert import convert
+from normbench.training.foreign import original
 
 from .table import close
 

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from normbench.config import Settings, canonical, parse
-from normbench.record import Record, record_of, write_atomically, write_record
+from normbench.record.record import Record, record_of, write_atomically, write_record
 from normbench.report.experiment import Experiment, load, norm_defaults
+from normbench.settings.identity import canonical
+from normbench.settings.parse import parse
+from normbench.settings.schema import Settings
 
 LAYERS = ("stem_norm", *(f"stages.{i}.{part}" for i in range(3) for part in ("norm1", "norm2")))
 TOP = {"bn": 60, "gn": 57, "frn": 58, "ln": 52, "in": 48, "sn": 61, "rbn": 62, "bin": 61, "brn": 59}

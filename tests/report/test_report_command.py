@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from normbench import cli
+from normbench.cli import main as cli
 from normbench.errors import UserError
 from normbench.report import main
 from normbench.report.experiment import load

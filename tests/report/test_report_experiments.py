@@ -10,14 +10,14 @@ import torch
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from normbench.build import check, seeded_network
-from normbench.config import parse
-from normbench.optimizer import project, set_learning_rate, sgd
 from normbench.report import experiment as experiments
 from normbench.report.figures import FIGURES
 from normbench.report.published import accuracies, everything, select
 from normbench.report.runs import text
 from normbench.report.tables import independent, published, row_keys
+from normbench.settings.parse import parse
+from normbench.training.network import check, seeded_network
+from normbench.training.optimizer import project, set_learning_rate, sgd
 
 NAMES = experiments.names()
 WANTED = (
@@ -159,7 +159,7 @@ def test_table_2_of_the_gn_paper_is_what_it_prints() -> None:
 @pytest.mark.parametrize("norm", ["gn", "gfrn", "bn", "sn"])
 def test_defaults_are_those_that_a_run_has(norm: str) -> None:
     """The report reads the files itself: its values are those that a sweep composes, at every scale."""
-    from normbench.cli import compose
+    from normbench.cli.main import compose
 
     composed = {k: v for k, v in compose([f"norm={norm}"])["norm"].items() if k != "name"}
     assert experiments.norm_defaults(norm) == composed

@@ -1,0 +1,70 @@
+"""`normbench list`: what there is, each with its paper, read from the first lines of conf/."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from importlib.resources import files
+
+from normbench.errors import UserError, did_you_mean
+from normbench.training.foreign import LIBRARIES
+
+GROUPS = {
+    "norms": "norm",
+    "models": "model",
+    "datasets": "dataset",
+    "recipes": "recipe",
+    "experiments": "experiment",
+    "scales": "scale",
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Prints a table of each group asked for (none: of all)."""
+    parser = argparse.ArgumentParser(
+        prog="normbench list", description="What there is to choose from, each with its paper."
+    )
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(GROUPS))
+    groups = parser.parse_args(arguments).groups or list(GROUPS)
+    for group in groups:
+        if group not in GROUPS:
+            hint = did_you_mean(group, GROUPS)
+            raise UserError(f"there is no group {group!r}{hint} (there are {', '.join(GROUPS)})")
+    for group in groups:
+        show(group)
+    return 0
+
+
+def show(group: str) -> None:
+    """One table: the choice as it is typed, what it is, where it is from."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, title_justify="left", header_style="bold")
+    table.add_column(GROUPS[group] + "=", no_wrap=True)
+    table.add_column("what it is")
+    table.add_column("source")
+    for name, (what, source) in entries(GROUPS[group]).items():
+        table.add_row(name, what, source)
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 240  # a line each, for grep
+    console.print(table, "")
+
+
+def entries(group: str) -> dict[str, tuple[str, str]]:
+    """name -> (what it is, source), from `# What it is. Source` at the head of each file.
+
+    And the libraries whose networks are choices too.
+    """
+    folder = files("normbench.conf") / group
+    found = {}
+    for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if file.name.endswith(".yaml"):
+            lines = file.read_text(encoding="utf-8").splitlines()
+            first = next(line for line in lines if "@package" not in line).removeprefix("# ")
+            what, _, source = first.partition(". ")
+            found[file.name.removesuffix(".yaml")] = what.rstrip("."), source
+    if group == "model":
+        found |= {f"{library}/NAME": said for library, said in LIBRARIES.items()}
+    return found

@@ -1,0 +1,218 @@
+"""Another norm in place of every BatchNorm2d of a network that is not ours."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from normbench.errors import UserError
+from normbench.norms import create_norm, norm_class, options_of
+from normbench.norms.activation import Activation
+from normbench.norms.convert.calls import cap_of, without_floor
+from normbench.norms.convert.followers import Followers, followers
+
+BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
+LEFT_ALONE = re.compile("(Lazy)?BatchNorm[13]d|FrozenBatchNorm")
+
+
+def convert_norms(model: nn.Module, name: str, **options: Any) -> nn.Module:
+    """Replaces every BatchNorm2d of a torchvision or timm model by the norm `name`, in place.
+
+    options: as for `create_norm`, activation and images included. Weight, bias and running
+    statistics are taken over where the new norm has them, so that "bn" computes what the model did.
+    Train or eval mode, device and dtype of each layer are kept. A model that is itself a
+    BatchNorm2d comes back as the new norm, with the activation asked for.
+
+    activation="none", or none given: what follows a BatchNorm2d stays where it is, and what timm's
+    BatchNormAct2d holds comes after the new norm.
+
+    Any other activation ("auto": TLU for the FRN family, else ReLU) takes the place of the ReLU that
+    alone uses what a BatchNorm2d returns; a norm without such a ReLU behind it gets no activation.
+    "relu" computes what the model did, fused. Where the ReLU is, is read from the calls themselves:
+    - layers of a Sequential, as in VGG, MobileNetV2, MNASNet, ShuffleNetV2, RegNet, DenseNet and
+      most of timm: an Identity takes their place;
+    - one `self.relu` for several places, or F.relu, as in ResNet, ResNeXt, Wide ResNet, Inception-v3,
+      GoogLeNet and the end of DenseNet: the module that calls it becomes of a subclass whose
+      `forward` leaves that call out and is else as it was at that moment, flags included; such a
+      model can be copied and its state saved, but not pickled;
+    - timm's BatchNormAct2d, as in its DenseNet, ResNetV2 and DPN: its own `act`.
+    The ReLU after an addition follows no norm and stays a ReLU. The FRN paper does not tell, and
+    the networks of `normbench.models` differ: theirs is the run's activation. Of a ReLU6 only the
+    floor is replaced: the cap stays, min(tlu(y), 6). Other activations (SiLU, Hardswish, ...) stay.
+    Code that torch.fx cannot follow, or a caller with optional arguments (timm's DLA), keeps its
+    ReLU: the message names it.
+
+    A SyncBatchNorm pools over all workers: the new norm gets images=None whatever `images` says, and
+    so the whole SGD batch of virtual workers. BatchNorm1d and 3d, frozen batch norms and all other
+    norms are left alone.
+
+    Says on stderr how many were replaced, and returns the model. Raises UserError where there is
+    nothing to replace, for lazy and quantized batch norms, and for a SyncBatchNorm among several
+    processes; the model is then as it was.
+    """
+    model, words = convert(model, name, **options)
+    print(f"convert_norms: {words}", file=sys.stderr)
+    return model
+
+
+def convert(model: nn.Module, name: str, **options: Any) -> tuple[nn.Module, str]:
+    """`convert_norms` without a word: the model, and what was done to it."""
+    refuse(model)
+    olds = [module for module in model.modules() if isinstance(module, BatchNorm)]
+    wanted = options.pop("activation", "none")
+    if wanted != "auto":
+        Activation(1, wanted)  # a wrong name is said though no norm may take it
+    found = Followers()
+    if isinstance(model, BatchNorm):
+        found.norms.add(model)
+    elif wanted != "none":
+        found = followers(model, {old for old in olds if not carried(old)})
+    # all new norms are made before the first is set: an error leaves the model whole
+    news = {old: converted(old, name, wanted, old in found.norms, options) for old in olds}
+    if isinstance(model, BatchNorm):
+        model = news[model]
+    else:
+        found.remove(model)
+        for parent in list(model.modules()):
+            for key, child in list(parent._modules.items()):  # a layer used twice stays one layer
+                if isinstance(child, BatchNorm):
+                    setattr(parent, key, news[child])
+    return model, report(model, olds, news, name, found)
+
+
+def refuse(model: nn.Module) -> None:
+    """UserError for a model with nothing to replace, or with what cannot be replaced."""
+    kinds = {type(module) for module in model.modules()}
+    for kind in kinds:
+        if issubclass(kind, nn.LazyBatchNorm2d):
+            raise UserError(
+                "convert_norms cannot replace LazyBatchNorm2d, whose channels are not known yet;"
+                " run the model once, then convert it"
+            )
+        if is_quantized(kind):
+            raise UserError(
+                f"convert_norms cannot replace the norm in a quantized {kind.__name__};"
+                " convert the model first, and quantize it afterwards"
+            )
+    if not any(issubclass(kind, BatchNorm) for kind in kinds):
+        raise UserError(
+            f"convert_norms found no BatchNorm2d in {type(model).__name__};"
+            " it replaces BatchNorm2d (and timm's BatchNormAct2d) and nothing else"
+        )
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if (
+        distributed
+        and torch.distributed.get_world_size() > 1
+        and any(issubclass(kind, nn.SyncBatchNorm) for kind in kinds)
+    ):
+        raise UserError(
+            "convert_norms cannot keep the meaning of SyncBatchNorm among several processes:"
+            " statistics are pooled within one; use virtual workers, or BatchNorm2d"
+        )
+
+
+def is_quantized(kind: type[nn.Module]) -> bool:
+    """Whether it is a batch norm, or holds one, that is quantized or being prepared for it."""
+    name, module = kind.__name__.lower(), kind.__module__
+    ours = module.startswith("torch.ao.nn.") and (".quantized." in module or ".qat." in module)
+    return ours and ("bn" in name or "batchnorm" in name)
+
+
+def converted(
+    old: BatchNorm, name: str, activation: str, followed: bool, options: dict[str, Any]
+) -> nn.Module:
+    """The norm in place of one layer, followed by what the layer carried, if anything.
+
+    followed: whether the ReLU behind the layer is replaced by the norm's own activation.
+    """
+    after = carried(old)
+    if activation != "none" and [cap_of(module) is not None for module in after] == [True]:
+        followed, after = True, [without_floor(after[0])]
+    if isinstance(old, nn.SyncBatchNorm):
+        options = options | {"images": None}
+    new = create_norm(
+        name,
+        old.num_features,
+        activation=activation if followed else "none",
+        **inherited(old, name, options),
+        **options,
+    )
+    new = new.to(device=device_of(old), dtype=dtype_of(old))
+    take_over(new, old)
+    after = [module for module in after if not isinstance(module, nn.Identity)]
+    whole = nn.Sequential(new, *after) if after else new
+    return whole.train(old.training)
+
+
+def carried(old: BatchNorm) -> list[nn.Module]:
+    """Dropout and activation inside timm's BatchNormAct2d."""
+    inside = (getattr(old, "drop", None), getattr(old, "act", None))
+    return [m for m in inside if isinstance(m, nn.Module) and not isinstance(m, nn.Identity)]
+
+
+def report(
+    model: nn.Module,
+    olds: list[BatchNorm],
+    news: dict[BatchNorm, nn.Module],
+    name: str,
+    found: Followers,
+) -> str:
+    """What was replaced by what, in one line."""
+    synced = sum(isinstance(old, nn.SyncBatchNorm) for old in olds)
+    words = f"replaced {len(olds) - synced} BatchNorm2d"
+    words += f" and {synced} SyncBatchNorm" if synced else ""
+    words += f" by {name}"
+    norms = [new[0] if isinstance(new, nn.Sequential) else new for new in news.values()]
+    fused = [a for norm in norms if (a := getattr(norm, "activation", "none")) != "none"]
+    if fused and model not in news.values():
+        words += f", {len(fused)} of them with the ReLU that followed, now {fused[0]}"
+    if found.blind:
+        words += f"; ReLUs stay where they are in {', '.join(sorted(set(found.blind)))}"
+    kinds = Counter(type(module).__name__ for module in model.modules())
+    left = [f"{count} {kind}" for kind, count in kinds.items() if LEFT_ALONE.match(kind)]
+    words += f"; left alone: {', '.join(left)}" if left else ""
+    return words
+
+
+@torch.no_grad()
+def take_over(new: nn.Module, old: BatchNorm) -> None:
+    """Weight, bias and running statistics of the old layer, and whether they are trained."""
+    ours = dict(new.named_parameters()) | dict(new.named_buffers())
+    theirs = dict(old.named_parameters()) | dict(old.named_buffers())
+    if "running_mean" in ours and "running_mean" not in theirs:
+        raise UserError(
+            "a BatchNorm2d with track_running_stats=False has no running statistics to give;"
+            " convert_norms can replace it only by a norm without them, such as gn or frn"
+        )
+    if "running_std" in ours:  # Batch Renorm keeps a deviation, and its warm-up begins now
+        ours["running_std"].copy_((theirs["running_var"] + old.eps).sqrt())
+        del theirs["num_batches_tracked"]
+    for key in ours.keys() & theirs.keys():
+        ours[key].copy_(theirs[key])
+        if isinstance(ours[key], nn.Parameter):
+            ours[key].requires_grad_(theirs[key].requires_grad)
+
+
+def inherited(old: BatchNorm, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """eps and momentum of the old layer, for norms that keep the same running statistics."""
+    known = options_of(norm_class(name, options.get("target")))
+    if "momentum" not in known or name == "brn":
+        return {}
+    both = {"eps": old.eps, "momentum": old.momentum}
+    if name == "sn" and old.momentum is None:  # it keeps no count for a cumulative mean
+        del both["momentum"]
+    return {key: value for key, value in both.items() if key in known and key not in options}
+
+
+def device_of(layer: BatchNorm) -> torch.device | None:
+    return next((t.device for t in [*layer.parameters(), *layer.buffers()]), None)
+
+
+def dtype_of(layer: BatchNorm) -> torch.dtype | None:
+    tensors = [*layer.parameters(), *layer.buffers()]
+    return next((t.dtype for t in tensors if t.is_floating_point()), None)

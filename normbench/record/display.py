@@ -1,0 +1,133 @@
+"""What a run shows: one live line in a terminal, one line an epoch elsewhere, a summary at the end."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from normbench.record.record import Record, Row
+from normbench.settings.schema import Settings
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Follower(Protocol):
+    """What a run tells as it goes."""
+
+    def started(
+        self, settings: Settings, parameters: int, device: torch.device, done: int
+    ) -> None: ...
+    def step(self, step: int, steps: int) -> None: ...
+    def epoch(self, row: Row) -> None: ...
+    def finished(self, settings: Settings, record: Record) -> None: ...
+    def already_done(self, settings: Settings, record: Record) -> None: ...
+
+
+class Display:
+    """Follows one run after the other. `console` decides whether there is a terminal."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.live: Progress | None = None
+        self.row: Row | None = None
+
+    def started(self, settings: Settings, parameters: int, device: torch.device, done: int) -> None:
+        """The run begins, or goes on after `done` epochs."""
+        self.epochs, self.done, self.row = settings.epochs, done, None
+        self.begin, self.begin_at = time.perf_counter(), done
+        s = settings
+        self.console.print(
+            f"{s.norm.label}, {s.model.label} ({parameters / 1e6:.2f} M parameters),"
+            f" {s.dataset.label}: {s.batch} images × {s.workers} workers a step,"
+            f" {s.epochs} epochs, seed {s.seed}, on {device.type}"
+            + (f"; goes on after epoch {done}" if done else "")
+        )
+        if self.console.is_terminal:
+            self.live = Progress(
+                TextColumn("epoch {task.fields[epoch]}"),
+                BarColumn(),
+                TextColumn("{task.fields[numbers]}"),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+            )
+            self.task = self.live.add_task(
+                "", total=s.epochs, completed=done, epoch=f"{done + 1}/{s.epochs}", numbers=""
+            )
+            self.live.start()
+
+    def step(self, step: int, steps: int) -> None:
+        """Some steps of the epoch are done."""
+        if self.live is not None:
+            at = self.done + step / steps
+            epoch = f"{min(int(self.done) + 1, self.epochs)}/{self.epochs}"
+            self.live.update(self.task, completed=at, epoch=epoch)
+
+    def epoch(self, row: Row) -> None:
+        """An epoch is done."""
+        self.done, self.row = row["epoch"], row
+        if self.live is not None:
+            self.live.update(self.task, completed=self.done, numbers=numbers(row))
+            return
+        each = (time.perf_counter() - self.begin) / (self.done - self.begin_at)
+        left = each * (self.epochs - self.done)
+        self.console.print(f"epoch {self.done}/{self.epochs}: {numbers(row)}, {clock(left)} left")
+
+    def close(self) -> None:
+        """No live line any more; safe to call at any time."""
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+
+    def finished(self, settings: Settings, record: Record) -> None:
+        """The closing summary: the result, the folder, and what to do next."""
+        self.close()
+        self.console.print(result(record))
+        self.show(settings)
+
+    def already_done(self, settings: Settings, record: Record) -> None:
+        """The run was there before."""
+        self.console.print(f"already done: {result(record)}")
+        self.show(settings)
+
+    def show(self, settings: Settings) -> None:
+        self.console.print(f"  run     {settings.folder}")
+        self.console.print(f"  curves  tensorboard --logdir {settings.results}/runs")
+        other = settings.norm.name if settings.norm.name not in ("bn", "custom") else "frn"
+        self.console.print(f"  next    normbench train -m norm=bn,{other} batch=2,8,32")
+
+
+def result(record: Record) -> str:
+    """One line: the accuracies or what went wrong."""
+    if record.final_top1_percent is None:
+        after = len(record.curves.get("epoch", []))
+        return f"{record.status} in epoch {after}: the loss was not finite"
+    return (
+        f"test accuracy {record.final_top1_percent:.2f} % (best {record.best_top1_percent:.2f},"
+        f" median of the last five epochs {record.median_last5_top1_percent:.2f}),"
+        f" {record.images_per_second:.0f} images/s, {clock(record.train_seconds)} of training"
+    )
+
+
+def numbers(row: Row) -> str:
+    """The numbers of an epoch."""
+    if row["train_loss"] is None:
+        return "the loss is not finite"
+    return (
+        f"loss {row['train_loss']:.3f}, train {row['train_top1_percent']:.1f} %,"
+        f" test {row['test_top1_percent']:.2f} %, {row['images_per_second']:.0f} images/s"
+    )
+
+
+def clock(seconds: float) -> str:
+    """12 s, 3 min 20 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,117 @@
+"""The files of a run: settings, one line of metrics an epoch, and the record, written last.
+
+A record with status ok or diverged means done. Reading needs neither torch nor Hydra.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from normbench.settings.identity import identity
+from normbench.settings.schema import Settings
+
+SETTINGS, METRICS, RECORD = "settings.yaml", "metrics.jsonl", "record.json"
+DONE = ("ok", "diverged")
+
+Status = Literal["ok", "diverged", "out_of_memory", "failed"]
+Row = dict[str, Any]  # one epoch: epoch, lr, train_loss, train_top1_percent, test_..., seconds
+
+
+@dataclass
+class Record:
+    """What a run found. Accuracies are top-1 in percent on the test images, None if it diverged."""
+
+    status: Status
+    error: str | None  # one line, for failed and out_of_memory
+    identity: str
+    settings: dict[str, Any]
+    final_top1_percent: float | None = None
+    best_top1_percent: float | None = None
+    median_last5_top1_percent: float | None = None
+    curves: dict[str, list[float | None]] = field(default_factory=dict)
+    train_seconds: float = 0.0
+    images_per_second: float | None = None
+    peak_memory_mib: float | None = None
+    parameters: int | None = None
+    device: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    git_commit: str | None = None
+    learned: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # by layer, by name
+
+    @property
+    def done(self) -> bool:
+        return self.status in DONE
+
+
+def record_of(settings: Settings, status: Status, rows: list[Row], **rest: Any) -> Record:
+    """The record of a run from its rows."""
+    record = Record(status, rest.pop("error", None), identity(settings), to_plain(settings), **rest)
+    record.curves = {key: [row[key] for row in rows] for key in (rows[0] if rows else {})}
+    record.train_seconds = sum(row["train_seconds"] for row in rows)
+    if rows:
+        record.images_per_second = statistics.median(row["images_per_second"] for row in rows)
+    accuracies = [row["test_top1_percent"] for row in rows]
+    if accuracies and status == "ok":
+        record.final_top1_percent = accuracies[-1]
+        record.best_top1_percent = max(accuracies)
+        record.median_last5_top1_percent = statistics.median(accuracies[-5:])
+    return record
+
+
+def to_plain(settings: Settings) -> dict[str, Any]:
+    return dataclasses.asdict(settings)
+
+
+def write_settings(folder: Path, settings: Settings) -> None:
+    text = yaml.safe_dump(to_plain(settings), sort_keys=False, allow_unicode=True)
+    write_atomically(folder / SETTINGS, text)
+
+
+def write_record(folder: Path, record: Record) -> None:
+    write_atomically(folder / RECORD, json.dumps(dataclasses.asdict(record), indent=1) + "\n")
+
+
+def read_record(folder: Path) -> Record | None:
+    """The record of a run's folder; None where there is none, or where it is not a record."""
+    try:
+        data = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return Record(**data)
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
+        return None
+
+
+def find_records(root: Path) -> Iterator[tuple[Path, Record]]:
+    """Every (folder, record) below `root`, in the order of their paths."""
+    for path in sorted(root.rglob(RECORD)):
+        record = read_record(path.parent)
+        if record is not None:
+            yield path.parent, record
+
+
+class Metrics:
+    """metrics.jsonl: one line an epoch, flushed; begins with the rows that a checkpoint kept."""
+
+    def __init__(self, folder: Path, rows: list[Row]) -> None:
+        self.path, self.rows = folder / METRICS, rows
+        write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def add(self, row: Row) -> None:
+        self.rows.append(row)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The whole text or nothing: written aside, then moved into place."""
+    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)

@@ -1,0 +1,1 @@
+"""A study: its grid, its cells, the plan of what is to be run, and the processes that run it."""

@@ -1,0 +1,99 @@
+"""The process of one cell: trains it and tells its parent how it goes, over a pipe."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from multiprocessing import connection, parent_process
+from typing import TYPE_CHECKING, Any
+
+from normbench.errors import FailedError, UserError
+from normbench.record.record import Record, Row
+from normbench.settings.schema import Settings
+
+if TYPE_CHECKING:
+    import torch
+
+
+def work(settings: Settings, device: int | None, threads: int, pipe: connection.Connection) -> None:
+    """Runs a cell; the last message is ("done" | "invalid" | "failed" | "interrupted", text)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, with SIGTERM
+    signal.signal(signal.SIGTERM, interrupt)
+    threading.Thread(target=die_with_parent, daemon=True).start()
+    if device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible(device)
+    with open(os.devnull, "w") as nowhere:  # the terminal belongs to the parent's table
+        sys.stdout = sys.stderr = nowhere
+        pipe.send(outcome(settings, threads, pipe))
+
+
+def outcome(settings: Settings, threads: int, pipe: connection.Connection) -> tuple[str, str]:
+    import torch
+
+    from normbench.record.display import result
+    from normbench.training.run import run
+
+    torch.set_num_threads(threads)
+    try:
+        return "done", result(run(settings, PipeDisplay(pipe)))
+    except UserError as error:
+        return "invalid", " ".join(str(error).split())
+    except FailedError as error:
+        return "failed", " ".join(str(error).split())
+    except KeyboardInterrupt:
+        return "interrupted", ""
+    except BaseException as error:
+        if settings.folder.is_dir():
+            (settings.folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        return "failed", " ".join(f"{type(error).__name__}: {error}".split())
+
+
+class PipeDisplay:
+    """A display whose terminal is at the other end of a pipe: ("at", epochs done, epochs, words)."""
+
+    def __init__(self, pipe: connection.Connection) -> None:
+        self.pipe = pipe
+        self.words = ""
+
+    def started(self, settings: Settings, parameters: int, device: torch.device, done: int) -> None:
+        self.epochs, self.done = settings.epochs, done
+        self.tell(float(done))
+
+    def step(self, step: int, steps: int) -> None:
+        self.tell(self.done + step / steps)
+
+    def epoch(self, row: Row) -> None:
+        from normbench.record.display import numbers
+
+        self.done, self.words = row["epoch"], numbers(row)
+        self.tell(float(self.done))
+
+    def finished(self, settings: Settings, record: Record) -> None:
+        pass
+
+    def already_done(self, settings: Settings, record: Record) -> None:
+        pass
+
+    def tell(self, at: float) -> None:
+        self.pipe.send(("at", at, self.epochs, self.words))
+
+
+def interrupt(signum: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def die_with_parent() -> None:
+    """A killed sweep leaves no cell running: the next one goes on from the checkpoint."""
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def visible(device: int) -> str:
+    """The n-th of the devices that this process may see."""
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return allowed.split(",")[device] if allowed else str(device)

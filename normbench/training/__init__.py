@@ -1,0 +1,1 @@
+"""One run: the loop, the step and what they stand on."""

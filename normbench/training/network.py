@@ -1,0 +1,165 @@
+"""From settings to the objects of a run: device, network, and the check of both before any folder."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError
+from torch import nn
+
+from normbench.data import dataset_info, stream
+from normbench.errors import UserError, did_you_mean
+from normbench.models import create_model, model_options
+from normbench.norms import NormFactory, norm_class, options_of
+from normbench.settings.parse import plain_words
+from normbench.settings.schema import Choice, Settings
+from normbench.training.evaluate import EVALUATION_BATCH
+from normbench.training.foreign import foreign_network, is_foreign
+from normbench.training.recompute import recompute
+
+
+def device_of(settings: Settings) -> torch.device:
+    """The device that `device=` names. UserError where it has not what is asked for."""
+    device = device_named(settings.device)
+    if settings.precision == "fp16" and device.type == "cpu":
+        raise UserError("precision=fp16 needs a CUDA device; use precision=bf16 or fp32")
+    return device
+
+
+def device_named(name: str) -> torch.device:
+    """auto, cpu or cuda. UserError for cuda where there is none."""
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise UserError("device=cuda: torch sees no CUDA device; use device=cpu or device=auto")
+    return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
+def create_network(
+    settings: Settings, generator: torch.Generator | None, say: bool = False
+) -> nn.Module:
+    """The network of a cell, on the default device, with weights drawn from `generator`.
+
+    Those of torchvision and timm are drawn from torch's own stream; with `say`, stderr is told what
+    was replaced in them.
+    """
+    norm = NormFactory(
+        settings.norm.name,
+        chosen=settings.activation,
+        images=settings.batch,
+        options=settings.norm.options,
+        stages=None if settings.norm_stages is None else tuple(settings.norm_stages),
+    )
+    classes = dataset_info(settings.dataset.name, settings.dataset.options)[0]
+    if is_foreign(settings.model.name):
+        network, words = foreign_network(settings.model.name, classes, norm)
+        if say:
+            print(f"{settings.model.name}: {words}", file=sys.stderr)
+    else:
+        network = create_model(
+            settings.model.name,
+            norm,
+            classes=classes,
+            generator=generator,
+            **settings.model.options,
+        )
+    return recompute(network, settings.recompute)
+
+
+def seeded_network(settings: Settings, device: torch.device) -> nn.Module:
+    """The network with the first weights of `settings.seed`; torch's own stream is left alone."""
+    weights = stream(settings.seed, "weights", 0)
+    with torch.random.fork_rng(devices=[]):  # for what draws from torch's stream: a user's norm,
+        torch.manual_seed(weights.initial_seed())  # a network of torchvision or timm
+        network = create_network(settings, weights, say=True).to(device)
+    layout = torch.channels_last if settings.channels_last else torch.contiguous_format
+    return network.to(memory_format=layout)
+
+
+def check(settings: Settings) -> None:
+    """Runs the network once on shapes alone, so that what cannot work is said before it starts.
+
+    UserError for what the user chose (groups that do not divide, 1×1 maps, an unknown option, ...).
+    """
+    classes, images, _, size = dataset_info(settings.dataset.name, settings.dataset.options)
+    if settings.sgd_batch > images:
+        raise UserError(
+            f"batch={settings.batch} × workers={settings.workers} = {settings.sgd_batch} images a"
+            f" step, but {settings.dataset.name} has {images}; lower batch or workers"
+        )
+    norm, model = settings.norm, settings.model
+    check_options("norm", norm, options_of(norm_class(norm.name, norm.options.get("target"))))
+    foreign = is_foreign(model.name)
+    check_options("model", model, {} if foreign else model_options(model.name))
+    with torch.device("meta"):
+        if not foreign:
+            check_stages(settings)
+        network = create_network(settings, None)
+        try:
+            part = settings.sgd_batch // settings.accumulate
+            logits = network(torch.empty(part, 3, size, size))
+            network.eval()(torch.empty(EVALUATION_BATCH, 3, size, size))
+        except UserError:
+            raise
+        except Exception as error:
+            if norm.name == "custom" or (foreign and isinstance(error, NotImplementedError)):
+                return  # it may need real numbers: then it shows as it runs
+            if not foreign:
+                raise
+            said = " ".join(str(error).split())
+            raise UserError(
+                f"model={model.name} cannot take {size}×{size} images of {settings.dataset.name}:"
+                f" {said}; take larger images, or another network"
+            ) from error
+    if foreign and getattr(logits, "shape", None) != (part, classes):
+        raise UserError(f"model={model.name} does not return one row of {classes} logits an image")
+
+
+def check_stages(settings: Settings) -> None:
+    """UserError for a stage in norm_stages that the network does not have."""
+    stages: set[int] = set()
+
+    class Stages:  # a norm factory that notes for which stages it is asked
+        def __call__(self, channels: int, activated: bool = True, stage: int = 0) -> nn.Module:
+            stages.add(stage)
+            return nn.Identity()
+
+        def activation(self, channels: int) -> nn.Module:
+            return nn.Identity()
+
+    if settings.norm_stages is not None:
+        create_model(settings.model.name, Stages(), classes=1, **_shape(settings))
+        if not settings.norm_stages or set(settings.norm_stages) - stages:
+            known = ", ".join(str(stage) for stage in sorted(stages))
+            raise UserError(
+                f"norm_stages={settings.norm_stages}: {settings.model.label} has the stages {known}"
+            )
+
+
+def _shape(settings: Settings) -> dict[str, Any]:
+    """The options of the network, less the one that needs the weight of a norm."""
+    return {k: v for k, v in settings.model.options.items() if k != "zero_init_last"}
+
+
+def check_options(group: str, choice: Choice, known: Mapping[str, inspect.Parameter]) -> None:
+    """UserError for an option that the choice lacks, or whose type is not the annotated one."""
+    for key, value in choice.options.items():
+        if key == "target" and choice.name == "custom":
+            continue
+        if key not in known:
+            hint = did_you_mean(key, known) or f"; it has {', '.join(known) or 'none'}"
+            raise UserError(f"{group}={choice.label} has no option {key!r}{hint}")
+        annotation = known[key].annotation
+        if annotation is inspect.Parameter.empty:
+            continue
+        try:
+            TypeAdapter(annotation).validate_python(value, strict=True)
+        except PydanticSchemaGenerationError:  # a user's own type
+            continue
+        except ValidationError as error:
+            message = plain_words(error.errors()[0]["msg"])
+            raise UserError(f"{group}.{key}={value!r}: {message}") from None

@@ -1,0 +1,77 @@
+"""SGD as the papers use it: parameter groups by declared role, and the learning rate of a moment."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from normbench.norms import Role
+from normbench.norms.base import project_own
+from normbench.settings.schema import Settings
+
+
+def sgd(model: nn.Module, settings: Settings) -> torch.optim.SGD:
+    """SGD with momentum over `parameter_groups`; each group's lr is set by `set_learning_rate`."""
+    groups = parameter_groups(model, settings.weight_decay, settings.norm_weight_decay)
+    fused = settings.precision != "fp16"  # a skipped first step leaves its momentum undefined
+    device = next(model.parameters()).device
+    for group in groups:  # on CUDA a tensor, which a graph of the step reads anew each time
+        group["lr"] = torch.zeros((), device=device) if fused and device.type == "cuda" else 0.0
+    return torch.optim.SGD(
+        groups, momentum=settings.momentum, nesterov=settings.nesterov, fused=fused
+    )
+
+
+def parameter_groups(
+    model: nn.Module, weight_decay: float, norm_weight_decay: float | None
+) -> list[dict[str, object]]:
+    """One group for each (weight decay, learning-rate multiplier) that occurs.
+
+    A module's `roles` say which of its own parameters have no decay or another multiplier.
+    norm_weight_decay is for whatever is not a weight or bias of a convolution or linear layer.
+    """
+    if norm_weight_decay is None:
+        norm_weight_decay = weight_decay
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for module in model.modules():
+        ordinary = isinstance(module, nn.Conv2d | nn.Linear)
+        for name, parameter in module.named_parameters(recurse=False):
+            role: Role = getattr(module, "roles", {}).get(name, Role())
+            decay = weight_decay if ordinary else norm_weight_decay
+            key = (decay if role.decay else 0.0, role.lr_multiplier)
+            groups.setdefault(key, []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": decay, "lr_multiplier": multiplier}
+        for (decay, multiplier), parameters in groups.items()
+    ]
+
+
+def learning_rate(settings: Settings, epoch: float) -> float:
+    """The learning rate at a moment in epochs (0.5: half way through the first)."""
+    warmup = settings.warmup * settings.epochs
+    if epoch < warmup:
+        return settings.peak_lr * epoch / warmup
+    if settings.schedule == "cosine":
+        part = min((epoch - warmup) / (settings.epochs - warmup), 1.0)
+        return settings.peak_lr * (1 + math.cos(math.pi * part)) / 2
+    if settings.schedule == "step":
+        passed = sum(epoch >= fraction * settings.epochs for fraction in settings.milestones)
+        return settings.peak_lr * settings.decay**passed
+    return settings.peak_lr
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The rate for every group, times its multiplier; a tensor keeps its place (see `graph`)."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate * group["lr_multiplier"])
+        else:
+            group["lr"] = rate * group["lr_multiplier"]
+
+
+def project(model: nn.Module) -> None:
+    """Puts the parameters that have an interval back into it."""
+    for module in model.modules():
+        project_own(module)

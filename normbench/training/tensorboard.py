@@ -1,0 +1,85 @@
+"""TensorBoard: curves, what the norms learned, and hparams with the result in the same event file."""
+
+from __future__ import annotations
+
+import math
+from types import TracebackType
+
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from normbench.record.record import Record, Row
+from normbench.settings.schema import Settings
+from normbench.training.provenance import learned_tensors
+
+CURVES = {
+    "loss/train": "train_loss",
+    "loss/test": "test_loss",
+    "top1/train": "train_top1_percent",
+    "top1/test": "test_top1_percent",
+    "run/learning_rate": "lr",
+    "run/images_per_second": "images_per_second",
+}
+RESULTS = ("final_top1_percent", "best_top1_percent", "median_last5_top1_percent")
+
+
+class Board:
+    """The event file of a run; a context manager that closes it."""
+
+    def __init__(self, settings: Settings, model: nn.Module, epochs_done: int) -> None:
+        self.settings, self.model = settings, model
+        self.writer = SummaryWriter(settings.folder, purge_step=epochs_done + 1)
+
+    def epoch(self, row: Row) -> None:
+        """The curves, and the mean over channels of what each layer learned (SN: each weight)."""
+        step = row["epoch"]
+        for tag, key in CURVES.items():
+            if row[key] is not None:
+                self.writer.add_scalar(tag, row[key], step)
+        for layer, own in learned_tensors(self.model).items():
+            for name, values in own.items():
+                if self.settings.histograms:
+                    self.writer.add_histogram(f"norms/{name}/{layer}", values, step)
+                if name in ("mean_weight", "var_weight") and self.parts(layer):
+                    parts = zip(self.parts(layer), values.tolist(), strict=True)
+                    for part, value in parts:
+                        self.writer.add_scalar(f"norms/{name}/{layer}/{part}", value, step)
+                else:
+                    self.writer.add_scalar(f"norms/{name}/{layer}", values.mean(), step)
+        self.writer.flush()
+
+    def parts(self, layer: str) -> list[str]:
+        """The names of the statistics that a Switchable Normalization mixes."""
+        return list(getattr(self.model.get_submodule(layer), "using", []))
+
+    def end(self, record: Record) -> None:
+        """The hparams of the run and its result."""
+        s = self.settings
+        values: dict[str, bool | str | float | int] = {  # the page shows the first five, by name
+            "activation": s.activation,
+            "batch": s.batch,
+            "lr": s.lr,
+            "network": f"{s.model.label}-{s.dataset.label}",
+            "norm": s.norm.label,
+            "seed": s.seed,
+            "status": record.status,
+            "workers": s.workers,
+        }
+        found = {key: getattr(record, key) for key in RESULTS}
+        results = {f"result/{key}": math.nan if v is None else v for key, v in found.items()}
+        for summary in hparams(values, results):  # type: ignore[no-untyped-call]
+            self.writer.file_writer.add_summary(summary)  # type: ignore[attr-defined]
+        for tag, value in results.items():
+            self.writer.add_scalar(tag, value, len(record.curves.get("epoch", [])))
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.writer.close()

@@ -1,0 +1,212 @@
+"""What `normbench bench` measures is what it says; how fast it is nobody tests here."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from normbench import create_norm, ops
+from normbench.bench import growth, layers, peers, study, timing
+from normbench.bench.step import PeerFactory
+from normbench.cli import main as cli
+from normbench.data import Dataset
+from normbench.models import create_model
+from normbench.norms import NormFactory
+from normbench.study.cells import Cell
+from normbench.study.plan import Slots
+
+QUICK = ["rounds=2", "device=cpu"]
+
+
+@pytest.fixture(autouse=True)
+def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "TURN", 0.0)
+
+
+def rows_in(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_contenders_take_turns_and_medians_are_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    def of(name: str, seconds: Iterator[float]) -> timing.Contender:
+        def call() -> tuple[float, float]:
+            order.append(name)
+            return next(seconds), 1.0
+
+        return call
+
+    a = of("a", iter([0, 0, 0, 1, 2, 9]))
+    b = of("b", iter([0, 0, 0, 5, 5, 5]))
+    found = timing.interleaved({"a": a, "b": b}, rounds=3)
+    assert order == ["a"] * 3 + ["b"] * 3 + ["a", "b", "b", "a", "a", "b"]
+    assert found["a"].parts == (2, 1)
+    assert found["a"].whole == 3
+    assert found["b"].low == found["b"].high == 6
+
+
+def test_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row for each contender; ratios, shares and what is kept are those of its own numbers."""
+    words = ["norms=bn,frn,gn", "shapes=2x6x5x5", "peers=torch,plain,timm", f"out={tmp_path}"]
+    assert cli.main(["bench", "layers", *QUICK, *words]) == 0
+    assert "2x6x5x5 fp32, 2 rounds" in capsys.readouterr().out
+    rows = rows_in(tmp_path / "layers-cpu.csv")
+    whose = {(row["norm"], row["by"]) for row in rows if row["layout"] == "nchw"}
+    assert whose == {
+        ("bn", peers.BASELINE), ("bn", "timm"), ("gn", "torch"), ("gn", "timm"),
+        ("frn", "plain"), ("frn", "timm"),
+        *((norm, f"normbench {b}") for norm in ("bn", "frn", "gn") for b in ("auto", "eager")),
+    }  # fmt: skip
+    base = {row["layout"]: float(row["both_us"]) for row in rows if row["by"] == peers.BASELINE}
+    for row in rows:
+        both = float(row["both_us"])
+        assert math.isclose(float(row["ratio"]), both / base[row["layout"]], rel_tol=1e-4)
+        assert math.isclose(float(row["ratio_best"]), both / min(base.values()), rel_tol=1e-4)
+        assert row["torch"] == torch.__version__
+        assert row["rounds"] == "2"
+
+
+@pytest.mark.parametrize("backend", ["auto", "eager"])
+@pytest.mark.parametrize("norm", ["bn", "frn", "sn", "bin", "rbn", "gn"])
+def test_only_x_is_kept_for_the_backward(norm: str, backend: str) -> None:
+    """Of tensors of x's size one, and the [N, C] numbers; torch's BN + ReLU keeps two."""
+    x = torch.randn(4, 8, 32, 32)
+    options = {"groups": 4} if norm == "gn" else {}
+    layer = create_norm(norm, 8, activation="auto", **options)
+    with ops.use(backend):
+        assert 1 <= layers.kept_tensors(f"normbench {backend}", layer, x) < 1.1
+    assert 2 <= layers.kept_tensors("torch", peers.baseline(8), x) < 2.1
+
+
+@pytest.mark.parametrize("norm", peers.FORMULAS)
+def test_plain_formulas_compute_the_norm(norm: str) -> None:
+    """So that what ours is compared with does the same work. Output, gradients, running statistics."""
+    random = torch.Generator().manual_seed(0)
+    options: dict[str, Any] = {"warmup": False} if norm == "brn" else {}
+    ours = create_norm(norm, 6, activation="auto", **options).double()
+    plain = peers.Plain(norm, 6, activated=True).double()
+    x = torch.randn(4, 6, 5, 5, generator=random, dtype=torch.float64).requires_grad_()
+    outputs = []
+    for layer in (ours, plain):
+        y = layer(x)
+        g = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view_as(y)
+        gradients = torch.autograd.grad(y, [x, *layer.parameters()], g)
+        outputs.append((y, gradients, [b for k, b in layer.named_buffers() if k != TRACKED]))
+    torch.testing.assert_close(*outputs, rtol=1e-9, atol=1e-9)
+
+
+TRACKED = "num_batches_tracked"
+
+
+@pytest.mark.parametrize("peer", ["plain", "timm"])
+def test_step(tmp_path: Path, tiny: Dataset, peer: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["norm=frn", "batch=4", "workers=2", f"peers={peer}", f"out={tmp_path}"]
+    assert cli.main(["bench", "step", *QUICK, *words]) == 0
+    ours, theirs = rows_in(tmp_path / "step-cpu.csv")
+    assert [ours["by"], theirs["by"]] == ["normbench", f"{peer} frn"]
+    for row in (ours, theirs):
+        parts = [float(row[f"{part}_ms"]) for part in ("data", "forward", "backward", "update")]
+        assert min(parts) > 0
+        assert 8000 / float(row["step_ms"]) == pytest.approx(float(row["images_per_second"]), 1e-3)
+    assert float(ours["times_ours"]) == 1
+
+
+@pytest.mark.parametrize("norm", peers.FORMULAS)
+def test_a_peers_network_learns_what_ours_learns(norm: str) -> None:
+    theirs, ours = (
+        create_model("resnet", factory, classes=10, depth=8)
+        for factory in (PeerFactory("plain", norm), NormFactory(norm))
+    )
+    shapes = [sorted(p.shape for p in network.parameters()) for network in (theirs, ours)]
+    assert shapes[0] == shapes[1]
+
+
+def test_study(
+    tmp_path: Path, tiny: Dataset, fit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every cell for each number of jobs, in a folder that is gone afterwards."""
+    asked = []
+
+    def in_this_process(
+        cells: Sequence[Cell], slots: Slots, console: object
+    ) -> dict[str, list[Cell]]:
+        asked.append(
+            (len(slots.devices), [cell.settings.norm.name for cell in cells if cell.settings])
+        )
+        for cell in cells:
+            fit(cell.settings)
+        return {"failed": [], "invalid": []}
+
+    monkeypatch.setattr(study, "run_cells", in_this_process)
+    words = ["jobs=1,2", "epochs=1", "batch=8", "workers=2", "seeds=1", f"out={tmp_path / 'out'}"]
+    assert cli.main(["bench", "study", "device=cpu", *words]) == 0
+    one, _ = rows_in(tmp_path / "out" / "study-cpu.csv")
+    every = list(study.NORMS)
+    assert asked == [(1, every), (2, every)]
+    assert (one["cells"], one["speedup"]) == ("4", "1")
+    assert float(one["wall_s"]) > float(one["training_s"]) > 0
+    assert [path.name for path in tmp_path.rglob("*.json")] == []
+
+
+def test_growth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "NORMS", ("frn",))
+    monkeypatch.setattr(growth, "BASE", {"batch": 2, "workers": 1, "depth": 8, "pixels": 8})
+    monkeypatch.setattr(growth, "GROWS", {"batch": (1, 2), "depth": (8, 14)})
+    assert cli.main(["bench", "growth", *QUICK, f"out={tmp_path}"]) == 0
+    rows = rows_in(tmp_path / "growth-cpu.csv")
+    assert [(r["grows"], r["batch"], r["depth"]) for r in rows] == [
+        ("batch", "1", "8"), ("batch", "2", "8"), ("depth", "2", "8"), ("depth", "2", "14"),
+    ]  # fmt: skip
+    assert (tmp_path / "growth-cpu.svg").read_text().startswith("<?xml")
+    assert (tmp_path / "growth-cpu.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["layer"], "normbench bench has no 'layer', did you mean 'layers'?"),
+        (["layers", "norms=bn,fnr"], "norms=bn,fnr: 'fnr' is not among"),
+        (["layers", "shapes=2x3"], "shapes=2x3: '2x3' is not NxCxHxW"),
+        (
+            ["layers", "shape=1x1x1x1"],
+            "normbench bench layers has no shape=, did you mean 'shapes'?",
+        ),
+        (["layers", "rounds=0"], "rounds=0: must be a whole number, 1 or more"),
+        (["layers", "rounds"], "'rounds' is not key=value"),
+        (["layers", "device=tpu"], "device=tpu: 'tpu' is not among auto, cpu, cuda"),
+        (["step", "norm=fnr"], "there is no norm=fnr, did you mean 'frn'?"),
+        (["step", "norm=ln", "peers=timm"], "peers=timm: it has no layer that computes norm=ln"),
+        (["step", "batch=8192", "workers=1"], "batch=8192 × workers=1 = 8192 images a step"),
+        (["step", "accumulate=2"], "accumulate=2: normbench bench step takes steps in one part"),
+        (["step", "precision=fp16"], "precision=fp16 needs a CUDA device"),
+        (["step", "model=torchvision/resnet18"], "model=torchvision_resnet18: peers have"),
+        (["step", "peers=torch"], "peers=torch: it has no layer that computes norm=frn"),
+        (["layers", "layouts="], "layouts=: '' is not among"),
+        (["layers", "device="], "device=: '' is not among"),
+        (["all", "norms=bn"], "normbench bench all has no norms="),
+        (["study", "jobs=two"], "jobs=two: must be a whole number, 1 or more"),
+    ],
+)
+def test_mistakes_are_one_line(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["bench", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"normbench: {said}")
+    assert error.count("\n") == 1
+
+
+def test_help_names_every_part(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench"]) == 0
+    text = capsys.readouterr().out
+    assert all(
+        f"normbench bench {part}" in text for part in ("layers", "step", "study", "growth", "all")
+    )

@@ -1,0 +1,137 @@
+"""What is printed: a line an epoch where there is no terminal, a live line where there is one."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from normbench.data import Dataset
+from normbench.record.display import Display, clock
+from normbench.record.record import Record
+from normbench.settings.schema import Settings
+from normbench.training import run as train
+from normbench.training import step
+
+Cell = Callable[..., Settings]
+CPU = torch.device("cpu")
+
+
+class Shown:
+    """A display and what it has written."""
+
+    def __init__(self, **options: Any) -> None:
+        self.file = io.StringIO()
+        console = Console(file=self.file, highlight=False, soft_wrap=True, **options)
+        self.display = Display(console)
+
+    @property
+    def lines(self) -> list[str]:
+        return self.file.getvalue().splitlines()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_line_an_epoch(cell: Cell) -> None:
+    shown, settings = Shown(), cell(epochs=3, norm="frn", batch=4, workers=4)
+    record = train.run(settings, shown.display)
+    header, *epochs, result, run, curves, following = shown.lines
+    assert "frn, resnet8" in header
+    assert "4 images × 4 workers a step, 3 epochs, seed 0, on cpu" in header
+    assert [line.split(":")[0] for line in epochs] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+    for line, top1 in zip(epochs, record.curves["test_top1_percent"], strict=True):
+        assert f"test {top1:.2f} %" in line
+    assert f"{record.final_top1_percent:.2f} %" in result
+    assert str(settings.folder) in run
+    assert "tensorboard --logdir results/runs" in curves
+    assert "normbench train" in following
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_second_time(cell: Cell) -> None:
+    settings = cell(epochs=1)
+    train.run(settings, Display(Console(file=io.StringIO())))
+    shown = Shown()
+    train.run(settings, shown.display)
+    assert shown.lines[0].startswith("already done: test accuracy")
+    assert not any(line.startswith("epoch") for line in shown.lines)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_divergence_is_said(cell: Cell) -> None:
+    shown = Shown()
+    settings = cell(norm="none", lr=1e12, warmup=0.0, schedule="constant")
+    train.run(settings, shown.display)
+    assert "the loss is not finite" in "\n".join(shown.lines)
+    assert any(line.startswith("diverged in epoch") for line in shown.lines)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_terminal(cell: Cell) -> None:
+    shown = Shown(force_terminal=True, width=120)
+    train.run(cell(epochs=2), shown.display)
+    assert shown.display.live is None
+    text = shown.file.getvalue()
+    assert "test accuracy" in text
+    assert "\x1b[?25l" in text  # the cursor is hidden ...
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # ... and comes back
+    assert not any(line.startswith("epoch 1/2:") for line in shown.lines)
+
+
+def test_a_terminal_is_left_in_order_after_a_failure(
+    cell: Cell, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = Shown(force_terminal=True)
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(step, "project", fail)
+    with pytest.raises(RuntimeError):
+        train.run(cell(), shown.display)
+    shown.display.close()
+    shown.display.close()  # at any time
+    text = shown.file.getvalue()
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_one_display_for_run_after_run(cell: Cell, terminal: bool) -> None:
+    shown = Shown(force_terminal=terminal)
+    row = {"epoch": 1, "train_loss": 1.0, "train_top1_percent": 9.0, "test_top1_percent": 10.0}
+    record = Record("ok", None, "", {}, 10.0, 10.0, 10.0, images_per_second=5.0)
+    for seed in (1, 2):
+        settings = cell(seed=seed, epochs=1)
+        shown.display.started(settings, 1000, CPU, done=0)
+        shown.display.step(1, 4)
+        shown.display.step(4, 4)
+        shown.display.epoch(row | {"images_per_second": 5.0})
+        shown.display.finished(settings, record)
+    assert sum("test accuracy 10.00 %" in line for line in shown.lines) == 2
+
+
+def test_goes_on(cell: Cell) -> None:
+    shown = Shown()
+    shown.display.started(cell(epochs=9), 1000, CPU, done=4)
+    assert "goes on after epoch 4" in shown.lines[0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 s"),
+        (12.4, "12 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 0 s"),
+        (200, "3 min 20 s"),
+        (3599.4, "59 min 59 s"),
+        (3599.6, "1 h 0 min"),
+        (7500, "2 h 5 min"),
+        (100 * 3600, "100 h 0 min"),
+    ],
+)
+def test_clock(seconds: float, words: str) -> None:
+    assert clock(seconds) == words

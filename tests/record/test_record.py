@@ -1,0 +1,140 @@
+"""What a record says of the rows of a run, and that files are whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from normbench.record.record import (
+    METRICS,
+    Metrics,
+    Row,
+    find_records,
+    read_record,
+    record_of,
+    write_atomically,
+    write_record,
+    write_settings,
+)
+from normbench.settings.schema import Settings
+
+Cell = Callable[..., Settings]
+
+
+def row(epoch: int, top1: float | None = 50.0) -> Row:
+    return {
+        "epoch": epoch,
+        "train_loss": None if top1 is None else 1.0,
+        "test_top1_percent": top1,
+        "train_seconds": 2.0 * epoch,
+        "images_per_second": 10.0 * epoch,
+    }
+
+
+@settings(deadline=None)
+@given(top1=st.lists(st.floats(0, 100), min_size=1, max_size=12))
+def test_final_best_and_median(cell: Cell, top1: list[float]) -> None:
+    rows = [row(epoch, value) for epoch, value in enumerate(top1, start=1)]
+    record = record_of(cell(), "ok", rows)
+    assert record.final_top1_percent == top1[-1]
+    assert record.best_top1_percent == max(top1)
+    assert record.median_last5_top1_percent == statistics.median(top1[-5:])
+    assert record.curves["test_top1_percent"] == top1
+    assert record.train_seconds == sum(range(2, 2 * len(rows) + 1, 2))
+    assert record.images_per_second == statistics.median(range(10, 10 * len(rows) + 1, 10))
+
+
+@pytest.mark.parametrize("status", ["diverged", "failed", "out_of_memory"])
+def test_no_accuracy_without_success(cell: Cell, status: Any) -> None:
+    record = record_of(cell(), status, [row(1), row(2, None)])
+    assert record.final_top1_percent is None
+    assert record.best_top1_percent is None
+    assert record.median_last5_top1_percent is None
+    assert record.done == (status == "diverged")
+    assert record.curves["epoch"] == [1, 2]
+
+
+def test_no_rows(cell: Cell) -> None:
+    record = record_of(cell(), "failed", [], error="RuntimeError: early")
+    assert (record.curves, record.train_seconds, record.images_per_second) == ({}, 0, None)
+    assert record.error == "RuntimeError: early"
+
+
+def test_there_and_back(cell: Cell, tmp_path: Path) -> None:
+    record = record_of(cell(norm="sn"), "ok", [row(1)], learned={"stem": {"mean_weight": [0.5]}})
+    write_record(tmp_path, record)
+    assert read_record(tmp_path) == record
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"3", b'{"a": 1}', b"\xff\xfe\x00"])
+def test_what_is_not_a_record(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "record.json").write_bytes(content)
+    assert read_record(tmp_path) is None
+    assert read_record(tmp_path / "record.json") is None
+    assert list(find_records(tmp_path)) == []
+
+
+def test_records_are_found_in_the_order_of_their_paths(cell: Cell, tmp_path: Path) -> None:
+    for name in ("b/2", "a/9", "b/1"):
+        (tmp_path / name).mkdir(parents=True)
+        write_record(tmp_path / name, record_of(cell(seed=int(name[-1])), "ok", [row(1)]))
+    (tmp_path / "a" / "record.json").write_text("no record")
+    found = [
+        (str(path.relative_to(tmp_path)), r.settings["seed"]) for path, r in find_records(tmp_path)
+    ]
+    assert found == [("a/9", 9), ("b/1", 1), ("b/2", 2)]
+
+
+def test_a_line_an_epoch_at_once(tmp_path: Path) -> None:
+    rows = [row(1)]
+    (tmp_path / METRICS).write_text("from before\n")
+    metrics = Metrics(tmp_path, rows)
+
+    def epochs() -> list[int]:
+        return [json.loads(line)["epoch"] for line in (tmp_path / METRICS).read_text().splitlines()]
+
+    assert epochs() == [1]
+    for epoch in (2, 3):
+        metrics.add(row(epoch))
+        assert epochs() == list(range(1, epoch + 1))  # without a close
+    assert rows == [row(1), row(2), row(3)]
+
+
+def test_the_whole_text_or_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file"
+    write_atomically(file, "old")
+
+    def fail(*_: Any) -> None:
+        raise OSError("cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        with pytest.raises(OSError, match="cut"):
+            write_atomically(file, "new")
+    assert file.read_text() == "old"
+    write_atomically(file, "new ×")
+    assert file.read_text(encoding="utf-8") == "new ×"
+
+
+def test_labels_of_any_alphabet(cell: Cell, tmp_path: Path) -> None:
+    write_settings(tmp_path, cell(norm={"name": "bn", "label": "ε-norm"}))
+    assert "ε-norm" in (tmp_path / "settings.yaml").read_text(encoding="utf-8")
+
+
+def test_reading_needs_no_torch() -> None:
+    words = (
+        "import sys, normbench.record.record; print('torch' in sys.modules, 'hydra' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]

@@ -1,0 +1,112 @@
+"""Cells in processes of their own: one that works, one that cannot, one that is killed."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from rich.console import Console
+
+from normbench.cli import main as cli
+from normbench.record.record import read_record
+from normbench.study.cells import Cell
+from normbench.study.plan import Slots
+from normbench.study.pool import run_cells
+
+KILLED = '''
+import os, signal
+import torch
+from normbench.norms import PlaneNorm, standardize
+
+class Killed(PlaneNorm):
+    """A norm that the system ends, as it does where memory is short."""
+
+    def mix(self, moments):
+        if not moments.mean.is_meta:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return standardize(moments, 1e-5)
+'''
+
+
+def cell(*overrides: str) -> Cell:
+    try:
+        return cli.cell_of(overrides)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "killed.py").write_text(KILLED)
+    return tmp_path
+
+
+def test_one_bad_cell_does_not_stop_the_others(folder: Path) -> None:
+    fast = ("epochs=1", "workers=1", "batch=500", "device=cpu")
+    good = cell("norm=gn", *fast)
+    cells = [
+        cell("norm=custom", "norm.target=killed.Killed", *fast),
+        cell("norm=gn", "norm.groups=7", *fast),
+        cell("batch=0"),
+        good,
+    ]
+    said = io.StringIO()
+    console = Console(file=said, width=200)
+    ends = run_cells(cells, Slots((None, None), 1), console)
+    assert {kind: len(some) for kind, some in ends.items()} == {
+        "before": 0, "done": 1, "invalid": 2, "failed": 1,
+    }  # fmt: skip
+    (killed,) = ends["failed"]
+    assert killed.error is not None
+    assert "signal 9" in killed.error
+    record = killed.record()
+    assert record is not None
+    assert (record.status, record.done) == ("failed", False)
+    refused = [one for one in ends["invalid"] if one.error and "7 do not divide" in one.error]
+    assert len(refused) == 1
+    assert cells[1].settings is not None
+    assert not cells[1].settings.folder.exists()
+    assert "[4/4]" in said.getvalue()
+
+    again = run_cells([good], Slots((None,), 1), console)
+    assert [one.name for one in again["before"]] == [good.name]
+
+
+def test_ctrl_c_stops_every_cell(folder: Path) -> None:
+    words = ["train", "-m", "norm=gn,frn", "jobs=2", "epochs=50", "device=cpu"]
+    sweep = subprocess.Popen(
+        [sys.executable, "-m", "normbench", *words], cwd=folder, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    )  # fmt: skip
+    runs = folder / "results" / "runs"
+    deadline = time.monotonic() + 60
+    while len(list(runs.rglob("settings.yaml"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    os.killpg(sweep.pid, signal.SIGINT)
+    _, said = sweep.communicate(timeout=40)
+    assert sweep.returncode == 130
+    assert "interrupted" in said
+    assert [read_record(path.parent) for path in runs.rglob("settings.yaml")] == [None, None]
+    for _ in range(100):  # the server that forks the cells follows within a moment
+        if not alive(sweep.pid):
+            return
+        time.sleep(0.1)
+    pytest.fail("a process of the sweep is still there")
+
+
+def alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

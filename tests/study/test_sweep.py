@@ -1,0 +1,185 @@
+"""What the cells of a study are, which of them are one, and where each stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from normbench.cli import main as cli
+from normbench.errors import UserError
+from normbench.record.record import record_of, write_record, write_settings
+from normbench.settings.identity import canonical
+from normbench.settings.parse import parse
+from normbench.study.cells import Cell, checked, distinct
+from normbench.study.grid import overrides_of
+from normbench.study.plan import Slots, plan, seconds_left
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    yield
+    GlobalHydra.instance().clear()
+
+
+def cell(*overrides: str) -> Cell:
+    return cli.cell_of(overrides)
+
+
+def row(accuracy: float) -> dict[str, Any]:
+    return {
+        "test_top1_percent": accuracy,
+        "train_loss": 1.0,
+        "train_seconds": 30.0,
+        "images_per_second": 100.0,
+    }
+
+
+def finish(done: Cell) -> None:
+    assert done.settings is not None
+    done.settings.folder.mkdir(parents=True)
+    write_record(done.settings.folder, record_of(done.settings, "ok", [row(50.0)]))
+
+
+def test_every_combination_with_every_point() -> None:
+    axes = {"norm": ["bn", "gn"], "batch": [2, 8]}
+    points = [{"workers": 8}, {"workers": 1, "norm_stages": [1, 2], "activation": None}]
+    found = overrides_of(axes, points)
+    assert len(found) == 8
+    assert found[0] == ("norm=bn", "batch=2", "workers=8")
+    assert found[-1] == (
+        "norm=gn", "batch=8", "workers=1", "norm_stages=[1,2]", "activation=null",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("values", ["bn", [], 3])
+def test_an_axis_is_a_list(values: Any) -> None:
+    with pytest.raises(UserError, match=r"axes\.norm=.* must be a list"):
+        overrides_of({"norm": values}, [])
+
+
+@pytest.mark.parametrize("norm", ["bn", "sn", "rbn", "bin", "brn"])
+def test_cells_of_norms_that_pool_images_stay_apart(norm: str) -> None:
+    cells = [cell(f"norm={norm}", f"batch={b}", "protocol=fixed") for b in (2, 4, 8)]
+    assert len(distinct(cells)) == 3
+
+
+@pytest.mark.parametrize("norm", ["ln", "in", "gn", "frn", "gfrn", "lfrn", "lrn", "dn", "none"])
+def test_cells_that_are_equal_by_construction_run_once(norm: str) -> None:
+    fixed = [cell(f"norm={norm}", f"batch={b}", "protocol=fixed") for b in (2, 4, 8)]
+    (only,) = distinct(fixed)
+    assert only.settings is not None
+    assert (only.settings.batch, only.settings.workers) == (128, 1)
+    scaled = [cell(f"norm={norm}", f"batch={b}") for b in (2, 4, 8)]
+    assert len(distinct(scaled)) == 3
+
+
+def test_batch_norms_elsewhere_in_the_network_keep_cells_apart() -> None:
+    cells = [cell("norm=gn", f"batch={b}", "protocol=fixed", "norm_stages=[1]") for b in (2, 4)]
+    assert len(distinct(cells)) == 2
+
+
+def test_switchable_without_bn_is_independent_of_the_batch() -> None:
+    cells = [cell("norm=sn", "norm.using=[in,ln]", f"batch={b}", "protocol=fixed") for b in (2, 4)]
+    assert len(distinct(cells)) == 1
+
+
+def test_canonical_is_idempotent() -> None:
+    settings = cell("norm=gn", "batch=2", "protocol=fixed").settings
+    assert settings is not None
+    assert canonical(canonical(settings)) == canonical(settings)
+
+
+def test_where_a_cell_stands() -> None:
+    done, begun, new = (cell(f"batch={b}") for b in (2, 4, 8))
+    invalid = cell("batch=0")
+    finish(done)
+    assert begun.settings is not None
+    begun.settings.folder.mkdir(parents=True)
+    write_settings(begun.settings.folder, begun.settings)
+    cells = [done, begun, new, invalid]
+    assert [one.state() for one in cells] == ["done", "unfinished", "new", "invalid"]
+    assert seconds_left(cells, at_a_time=2) == 30.0
+    lines = plan(cells, at_a_time=2)
+    assert "batch=0: must be at least 1" in lines[3]
+    assert lines[-1] == (
+        "4 cells: 1 done, 1 unfinished, 1 invalid, 1 new; about 30 s left, 2 at a time"
+    )
+
+
+def test_a_diverged_cell_is_done_and_a_failed_one_is_not() -> None:
+    diverged, failed = cell("batch=2"), cell("batch=4")
+    for one, status in ((diverged, "diverged"), (failed, "failed")):
+        assert one.settings is not None
+        one.settings.folder.mkdir(parents=True)
+        write_record(one.settings.folder, record_of(one.settings, status, []))  # type: ignore[arg-type]
+    assert (diverged.state(), failed.state()) == ("done", "failed")
+
+
+def test_what_cannot_work_is_said_before_it_runs() -> None:
+    good, bad = cell("norm=gn"), cell("norm=gn", "norm.groups=7")
+    first, second = checked([good, bad])
+    assert first == good
+    assert second.state() == "invalid"
+    assert second.error is not None
+    assert "7 do not divide 16" in second.error
+    assert second.command == "normbench train norm=gn norm.groups=7"
+
+
+def test_slots_share_the_cores() -> None:
+    assert Slots.of(3, 1, gpus=0).devices == (None, None, None)
+    assert Slots.of(1, 1, gpus=0).threads >= 1
+    assert Slots.of(None, 2, gpus=2).devices == (0, 1, 0, 1)
+    with pytest.raises(UserError, match="jobs=0: must be a whole number"):
+        Slots.of(0, 1, gpus=0)
+
+
+def test_dry_run_lists_and_trains_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = cli.main(["sweep", "norm=bn,gn", "batch=2,8", "seeds=2", "norm.eps=1e-3", "--dry-run"])
+    lines = capsys.readouterr().out.splitlines()
+    assert code == 0
+    assert len(lines) == 9
+    assert lines[-1].startswith("8 cells: 8 new;")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_axis_of_an_experiment_can_be_narrowed(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["sweep", "experiment=gn_table2", "norm=bn", "batch=2,4", "seed=5", "--dry-run"]
+    assert cli.main(words) == 0
+    names = [line.split()[1] for line in capsys.readouterr().out.splitlines()[:-1]]
+    assert [name.rsplit("-", 1)[0] for name in names] == ["bn-b2x16-s5", "bn-b4x8-s5"]
+
+
+@pytest.mark.parametrize("words", [["nonsense"], ["norm=fnr"], ["seeds=0"], ["jobs=0", "norm=bn"]])
+def test_mistakes_end_with_code_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code = cli.main(["sweep", *words, "--dry-run"])
+    said = capsys.readouterr().err
+    assert code == 2
+    assert said.count("\n") == 1
+
+
+def test_parse_leaves_no_trace_of_the_sweep() -> None:
+    settings = cell("norm=bn").settings
+    data = cli.compose(["norm=bn", "jobs=3", "seeds=1"])
+    assert parse(data) == settings
+
+
+@pytest.mark.parametrize(("norms", "count"), [("gn", 1), ("bn,rbn", 8), ("bn", 4)])
+def test_points_of_an_experiment_can_be_narrowed(
+    norms: str, count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["sweep", "experiment=quick", f"norm={norms}", "seeds=1", "--dry-run"]) == 0
+    names = [line.split()[1] for line in capsys.readouterr().out.splitlines()[:-1]]
+    assert len(names) == count
+    assert {name.split("-")[0] for name in names} == set(norms.split(","))
+
+
+def test_no_point_with_such_a_value(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["sweep", "experiment=quick", "norm=lrn", "--dry-run"]) == 2
+    assert "none of the experiment's points" in capsys.readouterr().err

@@ -1,0 +1,143 @@
+"""A replayed step is a step. Without a GPU, `capture` is played: it takes steps and records nothing."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from normbench.data import Dataset
+from normbench.settings.schema import Settings
+from normbench.training import cuda_graph as graph
+from normbench.training.network import create_network
+from normbench.training.optimizer import set_learning_rate
+from normbench.training.run import Run
+from normbench.training.step import Step
+
+Cell = Callable[..., Settings]
+CPU = torch.device("cpu")
+NORMS = ["bn", "frn", "sn", "bin", "brn", "rbn", "gn"]
+
+
+def played(once: Callable[[], None]) -> Callable[[], None]:
+    """What a capture does to the state: steps before it, none while it records."""
+    for _ in range(graph.WARM_UP):
+        once()
+    return once
+
+
+def settings_of(cell: Cell, norm: str) -> Settings:
+    options = {"name": norm, "groups": 8} if norm == "gn" else {"name": norm}
+    return cell(norm=options, precision="fp32")
+
+
+def after_three_epochs(run: Run, take: Callable[[object, int], None] | None) -> dict[str, Tensor]:
+    run.model.train()
+    for epoch in range(3):
+        shown = run.plan(epoch)
+        for number in range(shown.steps(run.settings.sgd_batch)):
+            set_learning_rate(run.step.optimizer, 0.02 * (1 + number))
+            if take is None:
+                run.step(*shown.batch(number, run.settings.sgd_batch))
+            else:
+                take(shown, number)
+    return {name: t.clone() for name, t in graph.tensors_of(run.step)}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_replay_leaves_what_steps_leave(
+    cell: Cell, tiny: Dataset, monkeypatch: pytest.MonkeyPatch, norm: str
+) -> None:
+    """To the bit: the steps before the recording leave no trace, images and rates are the right ones."""
+    monkeypatch.setattr(graph, "capture", played)
+    settings = settings_of(cell, norm)
+    plain, other = (Run.start(settings, tiny, CPU) for _ in range(2))
+    replay = graph.recorded(other.step, other.plan(0), settings.sgd_batch)
+    assert replay is not None
+    expected = after_three_epochs(plain, None)
+    found = after_three_epochs(other, replay)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+
+
+def test_learning_rates_that_a_graph_reads_stay_where_they_are(cell: Cell, tiny: Dataset) -> None:
+    """A tensor is filled, not replaced, also by a checkpoint that knew numbers."""
+    settings = settings_of(cell, "bin")  # two groups, the gate's rate ten times the other
+    numbers = Run.start(settings, tiny, CPU).step
+    tensors = Step(create_network(settings, None), settings, CPU)
+    rates = [torch.zeros(()) for _ in tensors.optimizer.param_groups]
+    for group, rate in zip(tensors.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    set_learning_rate(numbers.optimizer, 0.5)
+    tensors.load(numbers.state())
+    set_learning_rate(tensors.optimizer, 0.25)
+    assert [g["lr"] is r for g, r in zip(tensors.optimizer.param_groups, rates, strict=True)]
+    assert sorted(rate.item() for rate in rates) == [0.25, 2.5]
+
+
+def test_what_cannot_be_recorded_is_said_and_runs_on(
+    cell: Cell, tiny: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(once: Callable[[], None]) -> Callable[[], None]:
+        once()
+        raise RuntimeError("operation not permitted when stream is capturing\nmore lines")
+
+    monkeypatch.setattr(graph, "capture", refuse)
+    settings = settings_of(cell, "bn")
+    run, fresh = (Run.start(settings, tiny, CPU) for _ in range(2))
+    run.model.train()
+    assert graph.recorded(run.step, run.plan(0), settings.sgd_batch) is None
+    said = capsys.readouterr().err
+    assert said == (
+        "normbench: the step runs without a CUDA graph:"
+        " operation not permitted when stream is capturing\n"
+    )
+    for name, value in fresh.model.state_dict().items():
+        assert torch.equal(run.model.state_dict()[name], value), name
+
+
+def test_a_recording_that_failed_is_not_tried_again(
+    cell: Cell, tiny: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(once: Callable[[], None]) -> Callable[[], None]:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(graph, "capture", refuse)
+    run = Run.start(settings_of(cell, "bn"), tiny, CPU)
+    run.device = torch.device("cuda")  # as it would be
+    for epoch in range(3):
+        run.stepper(run.plan(epoch))(0)
+    assert capsys.readouterr().err.count("without a CUDA graph") == 1
+
+
+def test_a_replay_holds_what_it_works_on(
+    cell: Cell, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph has addresses only: a step that nobody holds would be freed under it."""
+    monkeypatch.setattr(graph, "capture", lambda once: lambda: None)
+    run = Run.start(settings_of(cell, "bn"), tiny, CPU)
+    replay = graph.recorded(run.step, run.plan(0), run.settings.sgd_batch)
+    step = weakref.ref(run.step)
+    del run
+    assert replay is not None
+    assert step() is not None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_real_graph(cell: Cell, tiny: Dataset, norm: str, precision: str) -> None:
+    """The same numbers with a graph and without."""
+    cuda = torch.device("cuda")
+    options = {"name": norm, "groups": 8} if norm == "gn" else {"name": norm}
+    settings = cell(norm=options, precision=precision, device="cuda")
+    plain, other = (Run.start(settings, tiny, cuda) for _ in range(2))
+    replay = graph.recorded(other.step, other.plan(0), settings.sgd_batch)
+    assert replay is not None
+    expected, found = after_three_epochs(plain, None), after_three_epochs(other, replay)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, msg=name)
