@@ -6,7 +6,7 @@
 Takes the first 500 training and the first 200 test images of each class in order of appearance,
 lays them out class by class as one mosaic a split (100 tiles of 32 x 32 a row, so that the label
 of tile i is i // 500 or i // 200), writes the mosaics as lossless WebP, decodes them again to
-check every pixel, and prints their SHA-256 for `normbench/data/datasets.py`.
+check every pixel, and prints their SHA-256 for `normbench/data/download/catalogue.py`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from torch import nn
 
 from normbench.bench import peers
 from normbench.bench.timing import Contender, Stopwatch, Times, interleaved
-from normbench.data import Shown, dataset_info, stream
+from normbench.data import EpochBatches, dataset_info, stream
 from normbench.errors import UserError
 from normbench.models import create_model
 from normbench.ops import use
@@ -99,7 +99,7 @@ def measure(settings: Settings, kinds: Sequence[str], rounds: int) -> list[Row]:
     return [row(settings, by, times, found[OURS]) for by, times in found.items()]
 
 
-def training(step: Step, shown: Shown, size: int) -> Contender:
+def training(step: Step, shown: EpochBatches, size: int) -> Contender:
     """Steps one after another, at a learning rate so small that nothing diverges."""
     step.model.train()
     set_learning_rate(step.optimizer, 1e-6)
@@ -120,7 +120,7 @@ def training(step: Step, shown: Shown, size: int) -> Contender:
     return call
 
 
-def replaying(replay: Replay, shown: Shown) -> Contender:
+def replaying(replay: Replay, shown: EpochBatches) -> Contender:
     """The whole step as one part, at learning rate 0."""
     watch, numbers = Stopwatch(replay.slots[0].device), endless(shown.steps(replay.size))
 

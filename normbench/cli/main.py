@@ -275,7 +275,7 @@ def list_(arguments: list[str]) -> int:
 
 
 def fetch(arguments: list[str]) -> int:
-    from normbench.data.fetch import main as get
+    from normbench.data.download.fetch import main as get
 
     return get(arguments)
 

@@ -10,34 +10,35 @@ import importlib
 from typing import TYPE_CHECKING
 
 from normbench.data.info import dataset_info
+from normbench.data.prepare import load_dataset, prepare
 
 if TYPE_CHECKING:
     from normbench.data.augment import Batcher, EpochPlan, draw_plan, normalize, stream
-    from normbench.data.datasets import Dataset, Split, load_dataset
-    from normbench.data.feed import Feed, Shown
-    from normbench.data.folder import FolderDataset, open_folder
+    from normbench.data.feed import EpochBatches, Feed
+    from normbench.data.packed import Dataset, Split
+    from normbench.data.photos.dataset import FolderDataset
 
 __all__ = [
     "Batcher",
     "Dataset",
+    "EpochBatches",
     "EpochPlan",
     "Feed",
     "FolderDataset",
-    "Shown",
     "Split",
     "dataset_info",
     "draw_plan",
     "load_dataset",
     "normalize",
-    "open_folder",
+    "prepare",
     "stream",
 ]
 
 _HOMES = {
     "augment": ("Batcher", "EpochPlan", "draw_plan", "normalize", "stream"),
-    "datasets": ("Dataset", "Split", "load_dataset"),
-    "feed": ("Feed", "Shown"),
-    "folder": ("FolderDataset", "open_folder"),
+    "feed": ("EpochBatches", "Feed"),
+    "packed": ("Dataset", "Split"),
+    "photos.dataset": ("FolderDataset",),
 }
 
 

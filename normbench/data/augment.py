@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
-from normbench.data.catalogue import Colour
-from normbench.data.feed import Batch, Shown
+from normbench.data.download.catalogue import Colour
+from normbench.data.feed import Batch, EpochBatches
 
 
 def stream(seed: int, purpose: str, epoch: int) -> torch.Generator:
@@ -78,28 +78,20 @@ def affine(
 
 
 def finish(
-    values: torch.Tensor,
-    scale: torch.Tensor,
-    shift: torch.Tensor,
-    dtype: torch.dtype,
-    channels_last: bool,
+    values: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, channels_last: bool
 ) -> torch.Tensor:
-    """Values 0..255, [B, 3, H, W], to normalized `dtype`, in the memory format asked for."""
-    images = values.to(torch.float32).mul_(scale).add_(shift).to(dtype)
+    """Values 0..255, [B, 3, H, W], to normalized float32, in the memory format asked for."""
+    images = values.to(torch.float32).mul_(scale).add_(shift)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     return images.contiguous(memory_format=layout)
 
 
 def normalize(
-    pixels: torch.Tensor,
-    mean: Colour,
-    std: Colour,
-    dtype: torch.dtype = torch.float32,
-    channels_last: bool = False,
+    pixels: torch.Tensor, mean: Colour, std: Colour, channels_last: bool = False
 ) -> torch.Tensor:
-    """(pixels / 255 - mean) / std per channel: uint8 [B, 3, H, W] to `dtype`, same shape."""
+    """(pixels / 255 - mean) / std per channel: uint8 [B, 3, H, W] to float32, same shape."""
     scale, shift = affine(mean, std, pixels.device)
-    return finish(pixels, scale, shift, dtype, channels_last)
+    return finish(pixels, scale, shift, channels_last)
 
 
 def pack(pixels: torch.Tensor, mean: Colour, pad: int) -> torch.Tensor:
@@ -133,11 +125,10 @@ class Batcher:
         std: Colour,
         *,
         pad: int = 4,
-        dtype: torch.dtype = torch.float32,
         channels_last: bool = False,
     ) -> None:
         device = pixels.device
-        self.labels, self.dtype, self.channels_last = labels, dtype, channels_last
+        self.labels, self.channels_last = labels, channels_last
         self.height, self.width = pixels.shape[2:]
         self.packed = pack(pixels, mean, pad)
         self.scale, self.shift = affine(mean, std, device)
@@ -148,12 +139,12 @@ class Batcher:
         windows = torch.stack([rows + columns, rows + columns.flip(1)])  # as it is, mirrored
         self.windows = windows.view(2, -1).to(device, self.index_dtype)
 
-    def epoch(self, plan: EpochPlan) -> Epoch:
+    def epoch(self, plan: EpochPlan) -> PackedBatches:
         """The epoch of `plan`, which must lie on the device of the images."""
-        return Epoch(self, plan)
+        return PackedBatches(self, plan)
 
 
-class Epoch(Shown):
+class PackedBatches(EpochBatches):
     """The batches of one epoch: `batch(step, size)` in any order, at any size."""
 
     def __init__(self, batcher: Batcher, plan: EpochPlan) -> None:
@@ -171,12 +162,7 @@ class Epoch(Shown):
         return len(self.labels) // size
 
     def batch(self, step: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Positions step * size to (step + 1) * size: images [size, 3, H, W], labels [size] int64.
-
-        A step outside 0..steps(size) - 1 is an IndexError.
-        """
-        if not 0 <= step < self.steps(size):
-            raise IndexError(f"step {step} of {self.steps(size)} steps of {size} images")
+        self.check_step(step, size)
         return self.assemble(*self.pieces(step, size))
 
     def pieces(self, step: int, size: int) -> tuple[torch.Tensor, ...]:
@@ -186,10 +172,11 @@ class Epoch(Shown):
 
     def assemble(self, *pieces: torch.Tensor) -> Batch:
         """The batch of these pieces."""
-        all_, (corner, flip, labels) = self.batcher, pieces
+        batcher, (corner, flip, labels) = self.batcher, pieces
         size = len(labels)
-        index = all_.windows.index_select(0, flip).add_(corner)
-        picked = all_.packed.view(-1).index_select(0, index.view(-1)).view(size, 1, -1)
-        bytes_ = (picked >> all_.bits).bitwise_and_(255).view(size, 3, all_.height, all_.width)
-        images = finish(bytes_, all_.scale, all_.shift, all_.dtype, all_.channels_last)
+        index = batcher.windows.index_select(0, flip).add_(corner)
+        picked = batcher.packed.view(-1).index_select(0, index.view(-1)).view(size, 1, -1)
+        colours = (picked >> batcher.bits).bitwise_and_(255)
+        pixels = colours.view(size, 3, batcher.height, batcher.width)
+        images = finish(pixels, batcher.scale, batcher.shift, batcher.channels_last)
         return images, labels

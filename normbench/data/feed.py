@@ -10,18 +10,22 @@ from torch import Tensor
 Batch = tuple[Tensor, Tensor]  # images [B, 3, H, W], normalized, and labels [B] int64
 
 
-class Shown(Protocol):
+class EpochBatches(Protocol):
     """The batches of one epoch."""
 
     def steps(self, size: int) -> int:
-        """Whole batches of `size` images; the last partial one is dropped."""
+        """The number of whole batches of `size` images; the last partial one is dropped."""
 
     def batch(self, step: int, size: int) -> Batch:
-        """The images at positions step * size to (step + 1) * size; fastest in order of the steps."""
+        """The images at positions step * size to (step + 1) * size.
+
+        Steps may come in any order; one after the other is fastest. A step outside
+        0..steps(size) - 1 is an IndexError.
+        """
         ...
 
     def pieces(self, step: int, size: int) -> tuple[Tensor, ...]:
-        """What `assemble` makes that batch of: tensors on the device, as large at every step."""
+        """What `assemble` makes that batch of: tensors on the device, of equal shapes at every step."""
         return self.batch(step, size)
 
     def assemble(self, *pieces: Tensor) -> Batch:
@@ -29,14 +33,19 @@ class Shown(Protocol):
         images, labels = pieces
         return images, labels
 
+    def check_step(self, step: int, size: int) -> None:
+        """IndexError for a step that the epoch does not have."""
+        if not 0 <= step < self.steps(size):
+            raise IndexError(f"step {step} of {self.steps(size)} steps of {size} images")
+
 
 class Feed(Protocol):
     """A dataset on a device."""
 
     images: int  # for training
 
-    def epoch(self, seed: int, epoch: int, *, augment: bool) -> Shown:
-        """What epoch `epoch` of the run `seed` shows: the same for every norm, batch and device."""
+    def epoch(self, seed: int, epoch: int, *, augment: bool) -> EpochBatches:
+        """The batches of epoch `epoch` of the run `seed`: the same for every norm, batch and device."""
 
     def test(self, at_most: int) -> Iterator[Batch]:
         """All test images, each once, in batches of `at_most` or fewer; the last may be partial."""

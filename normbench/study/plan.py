@@ -58,7 +58,7 @@ def plan(cells: Sequence[Cell], at_a_time: int) -> list[str]:
 
 def fetch_data(cells: Sequence[Cell]) -> None:
     """Has the data of all cells on disk before the first begins."""
-    from normbench.data.info import prepare
+    from normbench.data.prepare import prepare
 
     datasets = {}
     for cell in cells:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from normbench.data import Shown
+from normbench.data import EpochBatches
 from normbench.training.step import Step
 
 WARM_UP = 3  # steps before the recording: libraries choose their kernels, the optimizer its state
@@ -24,20 +24,22 @@ WARM_UP = 3  # steps before the recording: libraries choose their kernels, the o
 class Replay:
     """`replay(shown, number)` does what `step(*shown.batch(number, size))` does, to the bit."""
 
-    def __init__(self, step: Step, shown: Shown, pieces: tuple[Tensor, ...], size: int) -> None:
+    def __init__(
+        self, step: Step, shown: EpochBatches, pieces: tuple[Tensor, ...], size: int
+    ) -> None:
         self.step = step  # whose tensors the graph works on, so that they stay
         self.size = size
         self.slots = [piece.clone() for piece in pieces]
         with as_it_was(step):
             self.launch = capture(lambda: step(*shown.assemble(*self.slots)))
 
-    def __call__(self, shown: Shown, number: int) -> None:
+    def __call__(self, shown: EpochBatches, number: int) -> None:
         for slot, piece in zip(self.slots, shown.pieces(number, self.size), strict=True):
             slot.copy_(piece)
         self.launch()
 
 
-def recorded(step: Step, shown: Shown, size: int) -> Replay | None:
+def recorded(step: Step, shown: EpochBatches, size: int) -> Replay | None:
     """The graph of the step; None, and a line on stderr, where it cannot be recorded."""
     pieces = shown.pieces(0, size)
     try:

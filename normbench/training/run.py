@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
-from normbench.data import Dataset, Feed, FolderDataset, Shown, load_dataset, stream
+from normbench.data import Dataset, EpochBatches, Feed, FolderDataset, load_dataset, stream
 from normbench.errors import FailedError, UserError
 from normbench.ops import use
 from normbench.record import record
@@ -84,10 +84,10 @@ def run(settings: Settings, display: Follower) -> Record:
 def data_of(settings: Settings) -> Dataset | FolderDataset:
     """The images of a run."""
     data = load_dataset(settings.dataset.name, **settings.dataset.options)
-    if isinstance(data, FolderDataset) and len(data.train) < settings.sgd_batch:
+    if data.images < settings.sgd_batch:
         raise UserError(
             f"batch={settings.batch} × workers={settings.workers} = {settings.sgd_batch} images a"
-            f" step, but {len(data.train)} can be decoded; lower batch or workers"
+            f" step, but {data.images} can be decoded; lower batch or workers"
         )
     return data
 
@@ -180,11 +180,11 @@ class Run:
     def parameters(self) -> int:
         return sum(p.numel() for p in self.model.parameters())
 
-    def plan(self, epoch: int) -> Shown:
+    def plan(self, epoch: int) -> EpochBatches:
         """The images of an epoch in the run's own order, cropped and flipped."""
         return self.feed.epoch(self.settings.seed, epoch, augment=self.settings.augment)
 
-    def stepper(self, shown: Shown) -> Callable[[int], None]:
+    def stepper(self, shown: EpochBatches) -> Callable[[int], None]:
         """What takes step 0, 1, ... of the epoch: on CUDA a graph, if the step can be recorded."""
         step, size = self.step, self.settings.sgd_batch
         graph = self.settings.cuda_graph and self.device.type == "cuda"

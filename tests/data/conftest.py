@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from normbench.data import catalogue, transfer
+from normbench.data.download import catalogue, transfer
 
 IMAGES = 6  # in each file
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from normbench.data.info import OWN
+from normbench.data.photos.root import OWN_CLASSES
 from normbench.errors import UserError
 from normbench.norms import NORMS
 from normbench.settings.parse import parse
@@ -46,7 +46,7 @@ def test_models(composed: Composed, model: str) -> None:
 def test_datasets(composed: Composed, dataset: str) -> None:
     settings = parse(composed(f"dataset={dataset}"))
     assert settings.dataset.label == dataset
-    if dataset in OWN:
+    if dataset in OWN_CLASSES:
         with pytest.raises(UserError, match=f"dataset={dataset} needs dataset.root=…"):
             check(settings)
     else:

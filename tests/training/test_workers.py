@@ -43,7 +43,7 @@ def start(settings: Settings, data: Dataset) -> Run:
     """A run in float64."""
     run = Run.start(settings, data, CPU)
     run.model.double()
-    run.feed = data.on(CPU, dtype=torch.float64)
+    run.model.register_forward_pre_hook(lambda module, inputs: (inputs[0].double(),))
     return run
 
 
@@ -59,7 +59,7 @@ def textbook(run: Run, first: nn.Module) -> nn.Module:
         shares = zip(images.split(s.batch), labels.split(s.batch), strict=True)
         for replica, (some, truth) in zip(replicas, shares, strict=True):
             replica.zero_grad()
-            F.cross_entropy(replica(some), truth).backward()
+            F.cross_entropy(replica(some.double()), truth).backward()
         rate = learning_rate(s, (step + 1) / steps)
         with torch.no_grad():
             every = zip(*(r.parameters() for r in replicas), strict=True)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from normbench.data import resample
 from normbench.data.augment import stream
-from normbench.data.pipelines import (
+from normbench.data.photos import resample
+from normbench.data.photos.pipelines import (
     ASPECT,
     TRIES,
     Crops,
@@ -23,7 +23,7 @@ from normbench.data.pipelines import (
     inception,
     resized_sizes,
 )
-from normbench.data.resample import Pixels, weights
+from normbench.data.photos.resample import Pixels, weights
 
 SIZES = torch.tensor([[40, 60], [60, 40], [50, 50], [30, 200], [200, 30], [2, 5]])
 

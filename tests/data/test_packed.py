@@ -13,20 +13,21 @@ from typing import Any
 import pytest
 import torch
 
-from normbench.data import catalogue, datasets, sources
+from normbench.data import packed
 from normbench.data.augment import Batcher, draw_plan, normalize
-from normbench.data.catalogue import DATASETS
-from normbench.data.datasets import load_dataset
+from normbench.data.download import catalogue, sources
+from normbench.data.download.catalogue import DATASETS
 from normbench.data.info import dataset_info
+from normbench.data.prepare import load_dataset
 from normbench.errors import FailedError, UserError
 
 
 @pytest.fixture(scope="module")
-def embedded() -> datasets.Dataset:
+def embedded() -> packed.Dataset:
     return load_dataset("cifar10_5k")
 
 
-def test_embedded_set_has_so_many_of_each_class(embedded: datasets.Dataset) -> None:
+def test_embedded_set_has_so_many_of_each_class(embedded: packed.Dataset) -> None:
     for split, per_class in ((embedded.train, 500), (embedded.test, 200)):
         assert split.labels.dtype == torch.int64
         assert split.labels.bincount().tolist() == [per_class] * 10
@@ -35,7 +36,7 @@ def test_embedded_set_has_so_many_of_each_class(embedded: datasets.Dataset) -> N
         assert split.pixels.is_contiguous()
 
 
-def test_embedded_pixels_are_the_authors(embedded: datasets.Dataset) -> None:
+def test_embedded_pixels_are_the_authors(embedded: packed.Dataset) -> None:
     """The SHA-256 of all pixels, [N, 3, 32, 32], as they were taken from the authors' files."""
     sums = {
         "train": "f5ea761c9f1430ed4b9e785006b032358f1e95a7a94ef58cb1a7576c76f8fa25",
@@ -46,18 +47,18 @@ def test_embedded_pixels_are_the_authors(embedded: datasets.Dataset) -> None:
         assert hashlib.sha256(pixels.numpy().tobytes()).hexdigest() == want
 
 
-def test_no_image_is_taken_twice(embedded: datasets.Dataset) -> None:
+def test_no_image_is_taken_twice(embedded: packed.Dataset) -> None:
     distinct = torch.unique(embedded.train.pixels.flatten(1), dim=0)
     assert len(distinct) == 5_000
 
 
-def test_colours_are_those_of_the_training_pixels(embedded: datasets.Dataset) -> None:
+def test_colours_are_those_of_the_training_pixels(embedded: packed.Dataset) -> None:
     planes = embedded.train.pixels.transpose(0, 1).flatten(1).double() / 255
     assert planes.mean(1).tolist() == pytest.approx(embedded.mean, abs=6e-5)
     assert planes.std(1).tolist() == pytest.approx(embedded.std, abs=6e-5)
 
 
-def test_dataset_info_agrees_with_what_is_loaded(embedded: datasets.Dataset) -> None:
+def test_dataset_info_agrees_with_what_is_loaded(embedded: packed.Dataset) -> None:
     sizes = len(embedded.train.labels), len(embedded.test.labels)
     assert dataset_info("cifar10_5k") == (embedded.classes, *sizes, 32)
     assert dataset_info("cifar10") == (10, 50_000, 10_000, 32)
@@ -158,7 +159,7 @@ def test_a_damaged_file_is_not_read_and_not_overwritten(
     assert len(site.asked) == 1
 
 
-def test_the_feed_is_the_batcher_and_the_normalized_test_set(embedded: datasets.Dataset) -> None:
+def test_the_feed_is_the_batcher_and_the_normalized_test_set(embedded: packed.Dataset) -> None:
     feed = embedded.on("cpu", channels_last=True)
     split, colours = embedded.train, (embedded.mean, embedded.std)
     batcher = Batcher(split.pixels, split.labels, *colours, channels_last=True)
@@ -181,14 +182,14 @@ def test_an_option_that_it_does_not_have() -> None:
         load_dataset("cifar10_5k", size=64)
 
 
-def test_split_moves_both_tensors(embedded: datasets.Dataset) -> None:
+def test_split_moves_both_tensors(embedded: packed.Dataset) -> None:
     moved = embedded.test.to("meta")
     assert moved.pixels.device.type == moved.labels.device.type == "meta"
 
 
 def test_fetch_starts_without_torch() -> None:
     code = (
-        "import sys, normbench.data.fetch\n"
+        "import sys, normbench.data.download.fetch\n"
         "assert not {'torch', 'numpy', 'PIL'} & set(sys.modules), 'imported'"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -23,7 +23,9 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from normbench.data.decode import (
+from normbench.data.download.sources import cache_root
+from normbench.data.download.transfer import show
+from normbench.data.photos.decode import (
     Bytes,
     Decoders,
     Fault,
@@ -33,9 +35,7 @@ from normbench.data.decode import (
     refuse_to_begin_twice,
     resized,
 )
-from normbench.data.sources import cache_root
-from normbench.data.transfer import show
-from normbench.data.tree import Tree
+from normbench.data.photos.tree import Tree
 from normbench.errors import FailedError
 
 FORMAT = 1  # of the files: another number, another key
@@ -57,13 +57,13 @@ class Decoded:
     folder: Path
 
 
-def decoded(tree: Tree, side: int | None) -> Decoded:
+def decode_all(tree: Tree, side: int | None) -> Decoded:
     """All images decoded, now or by an earlier run; FailedError if the result cannot be written.
 
     `side`: keep their pixels, resized to so many on the shorter side; None: only find out which can
     be decoded, and how large they are.
     """
-    folder = place_of(tree, side)
+    folder = decoded_folder(tree, side)
     if not folder.is_dir():
         refuse_to_begin_twice()
         try:
@@ -82,7 +82,7 @@ def decoded(tree: Tree, side: int | None) -> Decoded:
     return Decoded(index, tuple((name, reason) for name, reason in faults), pixels, folder)
 
 
-def place_of(tree: Tree, side: int | None) -> Path:
+def decoded_folder(tree: Tree, side: int | None) -> Path:
     """The folder of the decoded images, which need not be there yet."""
     return cache_root() / "decoded" / key(tree, side)
 

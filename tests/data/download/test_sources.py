@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from normbench.data import sources
-from normbench.data.catalogue import CIFAR10
+from normbench.data.download import sources
+from normbench.data.download.catalogue import CIFAR10
 from normbench.errors import FailedError
 
 Left = Callable[[Path], list[str]]

@@ -14,42 +14,27 @@ import torch
 from torch import Tensor
 
 from normbench.data.augment import affine, finish
-from normbench.data.catalogue import IMAGENET_MEAN, IMAGENET_STD
-from normbench.data.feed import Batch, Shown
-from normbench.data.folder import FolderDataset
-from normbench.data.jitter import jittered
-from normbench.data.pipelines import Crops, centre, draw_crops
-from normbench.data.resample import Pixels
-
-TEST_PIXELS = 2**23  # in a batch of test images: 167 images of 224 × 224
-
-
-def test_batch(at_most: int, size: int) -> int:
-    """How many test images are shown at a time."""
-    return max(1, min(at_most, TEST_PIXELS // size**2))
+from normbench.data.download.catalogue import IMAGENET_MEAN, IMAGENET_STD
+from normbench.data.feed import Batch, EpochBatches
+from normbench.data.photos.folder import Photos
+from normbench.data.photos.jitter import jittered
+from normbench.data.photos.pipelines import Crops, centre, draw_crops, test_batch
+from normbench.data.photos.resample import Pixels
 
 
 class KeptFeed:
     """See `feed.Feed`. Batches lie on `device`; crops are made where the decoded images lie."""
 
-    def __init__(
-        self,
-        data: FolderDataset,
-        device: torch.device | str,
-        *,
-        channels_last: bool = False,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        self.data, self.device = data, torch.device(device)
-        self.channels_last, self.dtype = channels_last, dtype or torch.float32
-        self.size, self.images = data.options.size, len(data.train)
-        index = torch.from_numpy(data.decoded.index)
+    def __init__(self, photos: Photos, device: torch.device | str, *, channels_last: bool) -> None:
+        self.photos, self.device, self.channels_last = photos, torch.device(device), channels_last
+        self.size, self.images = photos.options.size, len(photos.train)
+        index = torch.from_numpy(photos.decoded.index)
         self.sizes = index[:, 1:]
-        count, file = int(3 * self.sizes.prod(1).sum()), str(data.decoded.pixels)
+        count, file = int(3 * self.sizes.prod(1).sum()), str(photos.decoded.pixels)
         stored = torch.from_file(file, shared=False, size=count, dtype=torch.uint8)
         self.pixels = Pixels(stored.to(self.home(count)), index)
-        self.labels = torch.tensor(data.tree.labels)
-        self.train, self.test_ = torch.from_numpy(data.train), torch.from_numpy(data.test)
+        self.labels = torch.tensor(photos.tree.labels)
+        self.train, self.test_ = torch.from_numpy(photos.train), torch.from_numpy(photos.test)
         self.scale, self.shift = affine(IMAGENET_MEAN, IMAGENET_STD, self.device)
 
     def home(self, needed: int) -> torch.device:
@@ -58,12 +43,12 @@ class KeptFeed:
             return torch.device("cpu")
         return self.device
 
-    def epoch(self, seed: int, epoch: int, *, augment: bool) -> KeptEpoch:
-        options = self.data.options
+    def epoch(self, seed: int, epoch: int, *, augment: bool) -> KeptBatches:
+        options = self.photos.options
         pipeline = options.augmentation if augment else "centre"
         jitter = augment and options.color_jitter
         crops = draw_crops(pipeline, self.sizes[self.train], self.size, seed, epoch, jitter)
-        return KeptEpoch(self, crops.of(self.train))
+        return KeptBatches(self, crops.of(self.train))
 
     def test(self, at_most: int) -> Iterator[Batch]:
         size = test_batch(at_most, self.size)
@@ -75,12 +60,12 @@ class KeptFeed:
         values = self.pixels.crop(crops, self.size).to(self.device)
         if crops.colour is not None:
             values = jittered(values.float(), crops.colour)
-        images = finish(values, self.scale, self.shift, self.dtype, self.channels_last)
+        images = finish(values, self.scale, self.shift, self.channels_last)
         return images, self.labels[crops.order].to(self.device)
 
 
-class KeptEpoch(Shown):
-    """See `feed.Shown`; batches in any order, at any size."""
+class KeptBatches(EpochBatches):
+    """See `feed.EpochBatches`."""
 
     def __init__(self, feed: KeptFeed, crops: Crops) -> None:
         self.feed, self.crops = feed, crops
@@ -89,6 +74,5 @@ class KeptEpoch(Shown):
         return len(self.crops.order) // size
 
     def batch(self, step: int, size: int) -> tuple[Tensor, Tensor]:
-        if not 0 <= step < self.steps(size):
-            raise IndexError(f"step {step} of {self.steps(size)} steps of {size} images")
+        self.check_step(step, size)
         return self.feed.show(self.crops.at(slice(step * size, (step + 1) * size)))

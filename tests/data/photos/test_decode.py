@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from normbench.data.decode import Fault, Place, Request, cut, decode, resized
+from normbench.data.photos.decode import Fault, Place, Request, cut, decode, resized
 from normbench.errors import FailedError
 
 WIDTH, HEIGHT = 24, 16

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from normbench.data.datasets import load_dataset
-from normbench.data.sources import ensure
+from normbench.data.download.sources import ensure
+from normbench.data.prepare import load_dataset
 from normbench.errors import FailedError
 
 Files = dict[str, bytes]

@@ -34,12 +34,12 @@ class Options:
         return round(self.size * 256 / 224) if self.resize is None else self.resize
 
 
-def options(values: Mapping[str, Any]) -> Options:
+def parse_options(values: Mapping[str, Any]) -> Options:
     """The options from plain data; UserError for what does not fit."""
-    chosen = build(Options, values, "dataset.")
-    if chosen.side < chosen.size:
+    options = build(Options, values, "dataset.")
+    if options.side < options.size:
         raise UserError(
-            f"dataset.resize={chosen.resize} is less than the crop, dataset.size={chosen.size};"
+            f"dataset.resize={options.resize} is less than the crop, dataset.size={options.size};"
             " leave dataset.resize out for the papers' ratio, 256 for 224"
         )
-    return chosen
+    return options

@@ -14,13 +14,18 @@ import torch
 from torch import Tensor
 
 from normbench.data.augment import affine, finish
-from normbench.data.catalogue import IMAGENET_MEAN, IMAGENET_STD
-from normbench.data.decode import Decoders, Request, cores, cut
-from normbench.data.feed import Batch, Shown
-from normbench.data.folder import FolderDataset
-from normbench.data.jitter import jittered
-from normbench.data.kept import test_batch
-from normbench.data.pipelines import Crops, centre, draw_crops, resized_sizes
+from normbench.data.download.catalogue import IMAGENET_MEAN, IMAGENET_STD
+from normbench.data.feed import Batch, EpochBatches
+from normbench.data.photos.decode import Decoders, Request, cores, cut
+from normbench.data.photos.folder import Photos
+from normbench.data.photos.jitter import jittered
+from normbench.data.photos.pipelines import (
+    Crops,
+    centre,
+    draw_crops,
+    resized_sizes,
+    test_batch,
+)
 
 CHUNK = 16  # images a worker is given at a time
 
@@ -28,25 +33,17 @@ CHUNK = 16  # images a worker is given at a time
 class StreamedFeed:
     """See `feed.Feed`."""
 
-    def __init__(
-        self,
-        data: FolderDataset,
-        device: torch.device | str,
-        *,
-        channels_last: bool = False,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        self.data, self.device = data, torch.device(device)
-        self.channels_last, self.dtype = channels_last, dtype or torch.float32
-        self.size, self.images = data.options.size, len(data.train)
-        self.sizes = torch.from_numpy(data.decoded.index)[:, 1:]
-        self.labels = torch.tensor(data.tree.labels)
-        self.train, self.test_ = torch.from_numpy(data.train), torch.from_numpy(data.test)
+    def __init__(self, photos: Photos, device: torch.device | str, *, channels_last: bool) -> None:
+        self.photos, self.device, self.channels_last = photos, torch.device(device), channels_last
+        self.size, self.images = photos.options.size, len(photos.train)
+        self.sizes = torch.from_numpy(photos.decoded.index)[:, 1:]
+        self.labels = torch.tensor(photos.tree.labels)
+        self.train, self.test_ = torch.from_numpy(photos.train), torch.from_numpy(photos.test)
         self.scale, self.shift = affine(IMAGENET_MEAN, IMAGENET_STD, self.device)
         self.decoders = Decoders(cores())
 
-    def epoch(self, seed: int, epoch: int, *, augment: bool) -> StreamedEpoch:
-        options = self.data.options
+    def epoch(self, seed: int, epoch: int, *, augment: bool) -> StreamedBatches:
+        options = self.photos.options
         pipeline = options.augmentation if augment else "centre"
         jitter = augment and options.color_jitter
         sizes, side = self.sizes[self.train], None
@@ -54,43 +51,43 @@ class StreamedFeed:
             side = options.side
             sizes = resized_sizes(sizes, side)
         crops = draw_crops(pipeline, sizes, self.size, seed, epoch, jitter)
-        return StreamedEpoch(self, crops.of(self.train), side)
+        return StreamedBatches(self, crops.of(self.train), side)
 
     def test(self, at_most: int) -> Iterator[Batch]:
-        side = self.data.options.side
+        side = self.photos.options.side
         sizes = resized_sizes(self.sizes[self.test_], side)
         crops = centre(sizes, torch.arange(len(sizes)), self.size).of(self.test_)
-        return self.shown(crops, side, test_batch(at_most, self.size))
+        return self.batches(crops, side, test_batch(at_most, self.size))
 
-    def shown(self, crops: Crops, side: int | None, size: int) -> Iterator[Batch]:
+    def batches(self, crops: Crops, side: int | None, size: int) -> Iterator[Batch]:
         """All of `crops` in batches of `size`, the last one as it comes."""
         batches = [
             crops.at(slice(first, first + size)) for first in range(0, len(crops.order), size)
         ]
-        chunks = (
-            self.request(some.at(slice(first, first + CHUNK)), side)
-            for some in batches
-            for first in range(0, len(some.order), CHUNK)
+        requests = (
+            self.request(batch.at(slice(first, first + CHUNK)), side)
+            for batch in batches
+            for first in range(0, len(batch.order), CHUNK)
         )
-        made = self.decoders.map(cut, chunks)
-        for some in batches:
-            parts = [next(made) for _ in range(0, len(some.order), CHUNK)]
+        decoded = self.decoders.map(cut, requests)
+        for batch in batches:
+            parts = [next(decoded) for _ in range(0, len(batch.order), CHUNK)]
             values = torch.from_numpy(np.concatenate(parts)).to(self.device).permute(0, 3, 1, 2)
-            if some.colour is not None:
-                values = jittered(values.float(), some.colour)
-            images = finish(values, self.scale, self.shift, self.dtype, self.channels_last)
-            yield images, self.labels[some.order].to(self.device)
+            if batch.colour is not None:
+                values = jittered(values.float(), batch.colour)
+            images = finish(values, self.scale, self.shift, self.channels_last)
+            yield images, self.labels[batch.order].to(self.device)
 
     def request(self, crops: Crops, side: int | None) -> Request:
         """What a worker is told."""
-        files = [self.data.tree.images[i] for i in crops.order.tolist()]
+        files = [self.photos.tree.images[i] for i in crops.order.tolist()]
         boxes = torch.stack([crops.left, crops.top, crops.width, crops.height, crops.flip], 1)
         places = [(file.path, file.offset, file.size) for file in files]
         return Request(places, boxes.tolist(), side, self.size)
 
 
-class StreamedEpoch(Shown):
-    """See `feed.Shown`: a step that is not the next one begins the stream anew from there."""
+class StreamedBatches(EpochBatches):
+    """See `feed.EpochBatches`: a step that is not the next one begins the stream anew from there."""
 
     def __init__(self, feed: StreamedFeed, crops: Crops, side: int | None) -> None:
         self.feed, self.crops, self.side = feed, crops, side
@@ -101,10 +98,9 @@ class StreamedEpoch(Shown):
         return len(self.crops.order) // size
 
     def batch(self, step: int, size: int) -> tuple[Tensor, Tensor]:
-        if not 0 <= step < self.steps(size):
-            raise IndexError(f"step {step} of {self.steps(size)} steps of {size} images")
+        self.check_step(step, size)
         if self.next != (step, size):
             rest = self.crops.at(slice(step * size, self.steps(size) * size))
-            self.coming = self.feed.shown(rest, self.side, size)
+            self.coming = self.feed.batches(rest, self.side, size)
         self.next = step + 1, size
         return next(self.coming)

@@ -18,18 +18,22 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional
 
-from normbench.data import FolderDataset, decoded, folder, load_dataset, open_folder
+from normbench.data import FolderDataset, load_dataset
 from normbench.data.augment import normalize
-from normbench.data.catalogue import IMAGENET_MEAN, IMAGENET_STD
-from normbench.data.decode import Decoders, Fault, Place, cores, decode
+from normbench.data.download.catalogue import IMAGENET_MEAN, IMAGENET_STD
 from normbench.data.feed import Feed
-from normbench.data.kept import KeptFeed, test_batch
-from normbench.data.streamed import StreamedFeed
-from normbench.data.tree import read_tree
+from normbench.data.photos import decoded, folder
+from normbench.data.photos import root as roots
+from normbench.data.photos.decode import Decoders, Fault, Place, cores, decode
+from normbench.data.photos.folder import open_photos
+from normbench.data.photos.kept import KeptFeed
+from normbench.data.photos.pipelines import test_batch
+from normbench.data.photos.streamed import StreamedFeed
+from normbench.data.photos.tree import read_tree
 from normbench.errors import FailedError, UserError
 from normbench.settings.content import listing
 
-Photos = Callable[..., Path]
+MakePhotos = Callable[..., Path]
 SIZE = 16
 test_batch.__test__ = False  # type: ignore[attr-defined]
 
@@ -41,7 +45,7 @@ def load(root: Path, **options: Any) -> FolderDataset:
 
 
 @pytest.fixture
-def root(photos: Photos) -> Path:
+def root(photos: MakePhotos) -> Path:
     """7 + 5 photographs, some upright, some across."""
     photos({"train/a": 4, "val/a": 2}, size=(40, 30))
     return photos({"train/b": 3, "val/b": 3}, size=(26, 50))
@@ -126,7 +130,7 @@ def test_a_streamed_crop_is_the_exact_pipeline(root: Path) -> None:
     images, _ = shown.batch(0, 7)
     fields = zip(images, *(t.tolist() for t in shown.crops.boxes()), strict=True)
     for image, order, top, left, height, width, flip in fields:
-        opened = picture(data.tree.images[order].path)
+        opened = picture(data.photos.tree.images[order].path)
         crop = functional.resized_crop(opened, top, left, height, width, [SIZE, SIZE])
         crop = functional.hflip(crop) if flip else crop
         pixels = torch.from_numpy(np.array(crop)).permute(2, 0, 1)[None]
@@ -156,15 +160,15 @@ def test_steps_in_any_order(root: Path, cache: bool) -> None:
 
 
 @pytest.mark.parametrize("cache", [True, False])
-def test_dtype_and_memory_format(root: Path, cache: bool) -> None:
+def test_memory_format(root: Path, cache: bool) -> None:
     data = load(root, cache=cache)
     usual = data.on("cpu").epoch(0, 0, augment=True).batch(0, 4)[0]
-    feed = data.on("cpu", channels_last=True, dtype=torch.float64)
+    feed = data.on("cpu", channels_last=True)
     images, labels = feed.epoch(0, 0, augment=True).batch(0, 4)
-    assert (images.dtype, labels.dtype) == (torch.float64, torch.int64)
+    assert (images.dtype, labels.dtype) == (torch.float32, torch.int64)
     assert images.is_contiguous(memory_format=torch.channels_last)
     assert usual.is_contiguous()
-    assert torch.equal(images, usual.double())
+    assert torch.equal(images, usual)
 
 
 def test_a_tar_gives_the_same(root: Path, tar_of: Callable[[Path], Path]) -> None:
@@ -197,7 +201,7 @@ def test_planted_faults_are_named_and_left_out(
     assert "train/a/text.jpg: not an image; " in said
     assert "train/a/tiny.png: 1 × 1 pixels; " in said
     assert "train/a/truncated.jpg: " in said
-    assert len(data.train) == 9
+    assert len(data.photos.train) == 9
     images, labels = whole_epoch(data.on("cpu"), 9)
     assert labels.bincount().tolist() == [6, 3]
     assert images.isfinite().all()
@@ -211,9 +215,9 @@ def test_many_faults_are_in_a_file(root: Path, capsys: pytest.CaptureFixture[str
         (root / "train" / "a" / f"bad{i}.jpg").write_text("no image")
     data = load(root)
     said = capsys.readouterr().err
-    assert said.count("not an image") == folder.SHOWN
-    assert f"3 more in {data.decoded.folder / 'faults.json'}" in said
-    assert "bad7.jpg" in (data.decoded.folder / "faults.json").read_text()
+    assert said.count("not an image") == folder.FAULTS_NAMED
+    assert f"3 more in {data.photos.decoded.folder / 'faults.json'}" in said
+    assert "bad7.jpg" in (data.photos.decoded.folder / "faults.json").read_text()
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -226,10 +230,12 @@ def test_nothing_left_is_refused(root: Path, split: str) -> None:
         load(root)
 
 
-def test_the_note_of_a_drawn_test_set(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_note_of_a_drawn_test_set(
+    photos: MakePhotos, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = load(photos({"train/a": 10, "train/b": 10}), val_fraction=0.2)
     assert "4 images, 20 % of each class of train, drawn" in capsys.readouterr().err
-    assert (len(data.train), len(data.test)) == (16, 4)
+    assert (len(data.photos.train), len(data.photos.test)) == (16, 4)
 
 
 def test_decoded_once_and_used_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +243,7 @@ def test_decoded_once_and_used_again(root: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(decoded, "_make", None)  # would fail
     copy = shutil.copytree(root, root.with_name("copy"))  # keeps times: the same by its key
     for again in (load(root, cache=True), load(copy, cache=True)):
-        assert again.decoded.folder == first.decoded.folder
+        assert again.photos.decoded.folder == first.photos.decoded.folder
     (root / "train/a/0.jpg").write_bytes((root / "train/a/1.jpg").read_bytes())
     listing.cache_clear()
     read_tree.cache_clear()
@@ -291,14 +297,14 @@ def test_a_disk_that_cannot_be_written(root: Path, monkeypatch: pytest.MonkeyPat
 
 def test_auto_keeps_what_fits(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was kept once stays in use: a run that goes on sees the same pixels."""
-    assert load(root).decoded.pixels is not None
+    assert load(root).photos.decoded.pixels is not None
     assert isinstance(load(root).on("cpu"), KeptFeed)
     assert not folder.fits(2_000_000_000, 256)
     monkeypatch.setattr(folder, "fits", lambda images, side: False)
-    assert load(root).decoded.pixels is not None
-    assert load(root, resize=21).decoded.pixels is None
+    assert load(root).photos.decoded.pixels is not None
+    assert load(root, resize=21).photos.decoded.pixels is None
     assert isinstance(load(root, resize=21).on("cpu"), StreamedFeed)
-    assert load(root, resize=21, cache=True).decoded.pixels is not None
+    assert load(root, resize=21, cache=True).photos.decoded.pixels is not None
 
 
 def test_test_batches_are_smaller_where_images_are_larger() -> None:
@@ -334,19 +340,17 @@ def test_how_many_decode(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cores() >= 1
 
 
-def test_an_own_class_list(photos: Photos, monkeypatch: pytest.MonkeyPatch) -> None:
-    from normbench.data import info
-
-    monkeypatch.setattr(info, "synsets", lambda: ("c", "a"))
-    monkeypatch.setitem(info.OWN, "imagenet100", 2)
+def test_an_own_class_list(photos: MakePhotos, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roots, "imagenet100_classes", lambda: ("c", "a"))
+    monkeypatch.setitem(roots.OWN_CLASSES, "imagenet100", 2)
     counts = {f"{split}/{c}": 2 for split in ("train", "val") for c in "abc"}
-    data = open_folder("imagenet100", {"root": str(photos(counts)), "size": SIZE})
-    assert data.tree.classes == ("a", "c")
-    assert (len(data.train), len(data.test)) == (4, 4)
+    opened = open_photos("imagenet100", {"root": str(photos(counts)), "size": SIZE})
+    assert opened.tree.classes == ("a", "c")
+    assert (len(opened.train), len(opened.test)) == (4, 4)
 
 
 def test_feeds_are_of_the_dataset_that_was_loaded(root: Path) -> None:
     data = load(root)
-    assert (data.classes, data.name) == (2, "folder")
-    fewer = dataclasses.replace(data, train=data.train[:3])
-    assert fewer.on("cpu").images == 3
+    assert (data.classes, data.photos.name, data.images) == (2, "folder", 7)
+    fewer = dataclasses.replace(data.photos, train=data.photos.train[:3])
+    assert FolderDataset(fewer).on("cpu").images == 3

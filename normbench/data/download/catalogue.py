@@ -1,4 +1,4 @@
-"""What is known of each dataset before a byte of it is read: counts, colours, files, sums, hosts.
+"""What is published of each dataset: counts, colours, files, checksums, hosts.
 
 Colours are mean and standard deviation of the training pixels in 0..1, per channel (R, G, B).
 """
@@ -177,10 +177,10 @@ FASTAI = "https://s3.amazonaws.com/fast-ai-imageclas"
 
 
 def _fastai(name: str, archive: int | str, train: int, test: int, digest: str) -> Entry:
-    """One of the subsets of ImageNet by J. Howard; `archive` is its edition, see `of_archive`."""
+    """One of the subsets of ImageNet by J. Howard; `archive` is its edition, see `edition_name`."""
     folder = f"{name}2" if archive == "full" else f"{name}2-{archive}"
     return Entry(
-        name=of_archive(name, archive),
+        name=edition_name(name, archive),
         classes=10,
         train_images=train,
         test_images=test,
@@ -192,7 +192,7 @@ def _fastai(name: str, archive: int | str, train: int, test: int, digest: str) -
     )
 
 
-def of_archive(name: str, archive: int | str) -> str:
+def edition_name(name: str, archive: int | str) -> str:
     """The name in DATASETS of an edition: shorter side 160 (the plain name), 320, or full size."""
     return name if archive == 160 else f"{name}-{archive}"
 
@@ -231,9 +231,9 @@ DATASETS: dict[str, Entry] = {
 }
 
 
-def entry(name: str) -> Entry:
-    """What is known of the dataset `name`; an unknown name is a UserError."""
+def find_entry(name: str) -> Entry:
+    """The entry of the dataset `name`; an unknown name is a UserError."""
     if name not in DATASETS:
-        known = ", ".join(DATASETS)
-        raise UserError(f"unknown dataset {name!r}{did_you_mean(name, DATASETS)} (known: {known})")
+        names = ", ".join(DATASETS)
+        raise UserError(f"unknown dataset {name!r}{did_you_mean(name, DATASETS)} (known: {names})")
     return DATASETS[name]

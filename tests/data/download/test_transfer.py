@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from normbench.data import sources, transfer
+from normbench.data.download import sources, transfer
 
 
 def test_a_whole_part_is_not_sent_again(small: Any, site: Any, tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from normbench.data import sources
-from normbench.data.catalogue import DATASETS, entry
+from normbench.data.download import sources
+from normbench.data.download.catalogue import DATASETS, find_entry
 
 
 def main(argv: Sequence[str]) -> int:
@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
         parser.error(f"name a dataset: {', '.join(DATASETS)}")
     names = args.names or list(DATASETS)
     for name in names:
-        entry(name)  # all names are right before anything is brought
+        find_entry(name)  # all names are right before anything is brought
     if not args.verify:
         for name in names:
             sources.ensure(name, root=args.root, source=args.source, replace=True)
@@ -31,9 +31,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    known = ", ".join(DATASETS)
+    names = ", ".join(DATASETS)
     parser = argparse.ArgumentParser(prog="normbench fetch", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"datasets: {known}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"datasets: {names}")
     parser.add_argument("--root", type=Path, help="folder that holds or will hold the files")
     parser.add_argument("--source", help="your own: URL or path of the archive or its folder")
     parser.add_argument("--verify", action="store_true", help="check what is here, bring nothing")
@@ -42,9 +42,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _verify(name: str, root: Path | None, named: bool) -> int:
     """Print the state of each file of the dataset; the exit code."""
-    known = entry(name)
-    folder = sources.locate(known, root)
-    states = {file.name: sources.state(folder, file) for file in known.files}
+    entry = find_entry(name)
+    folder = sources.locate(entry, root)
+    states = {file.name: sources.state(folder, file) for file in entry.files}
     print(f"{name} in {folder}")
     for file, state in states.items():
         print(f"  {state:8}{file}")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from normbench.data.fetch import main
-from normbench.data.sources import cache_root
+from normbench.data.download.fetch import main
+from normbench.data.download.sources import cache_root
 from normbench.errors import FailedError, UserError
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from normbench.data import catalogue, load_dataset
-from normbench.data.catalogue import Archive, Entry, Folder, of_archive
-from normbench.data.fetch import main
-from normbench.data.info import dataset_info, prepare
-from normbench.data.sources import cache_root
+from normbench.data import dataset_info, load_dataset, prepare
+from normbench.data.download import catalogue
+from normbench.data.download.catalogue import Archive, Entry, Folder, edition_name
+from normbench.data.download.fetch import main
+from normbench.data.download.sources import cache_root
 from normbench.errors import FailedError, UserError
 
 Photos = Callable[..., Path]
@@ -83,10 +83,10 @@ def test_fetch_verify_and_repair(small: Any, site: Any, capsys: pytest.CaptureFi
 
 def test_loaded_from_the_cache_and_from_a_root(small: Any, site: Any, tmp_path: Path) -> None:
     first = load_dataset("imagenette", size=16, resize=16)
-    assert (first.classes, len(first.train), len(first.test)) == (10, 20, 10)
+    assert (first.classes, first.images, len(first.photos.test)) == (10, 20, 10)
     inside = load_dataset("imagenette", root=cache_root(), size=16, resize=16)
     itself = load_dataset("imagenette", root=cache_root() / "imagenette2-160", size=16, resize=16)
-    assert inside.decoded.folder == itself.decoded.folder == first.decoded.folder
+    assert len({data.photos.decoded.folder for data in (first, inside, itself)}) == 1
     assert len(site.asked) == 1
 
 
@@ -132,12 +132,12 @@ def test_another_folder_is_not_taken_for_it(small: Any, photos: Photos) -> None:
 def test_editions_are_the_authors_archives() -> None:
     for name in ("imagenette", "imagewoof"):
         for edition, folder in ((160, "2-160"), (320, "2-320"), ("full", "2")):
-            known = catalogue.entry(of_archive(name, edition))
-            assert known.archive is not None
-            assert known.folder == name + folder
-            (url,) = known.archive.urls
+            entry = catalogue.find_entry(edition_name(name, edition))
+            assert entry.archive is not None
+            assert entry.folder == name + folder
+            (url,) = entry.archive.urls
             assert url.endswith(f"/fast-ai-imageclas/{name}{folder}.tgz")
-            assert dataset_info(name, {"archive": edition}).train_images == known.train_images
-    digests = [known.archive.digest for known in catalogue.SUBSETS if known.archive]
+            assert dataset_info(name, {"archive": edition}).train_images == entry.train_images
+    digests = [entry.archive.digest for entry in catalogue.SUBSETS if entry.archive]
     assert len(set(digests)) == 6
     assert {len(digest) for digest in digests} == {32, 64}

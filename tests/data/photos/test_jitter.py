@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from normbench.data.jitter import (
+from normbench.data.photos.jitter import (
     COMPONENTS,
     EIGENVALUES,
     GREY,

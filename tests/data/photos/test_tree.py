@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from normbench.data.info import dataset_info, synsets
-from normbench.data.tree import Tree, read_tree
+from normbench.data.info import dataset_info
+from normbench.data.photos.root import imagenet100_classes
+from normbench.data.photos.tree import Tree, read_tree
 from normbench.errors import UserError
 from normbench.settings.content import digest, listing
 
@@ -191,7 +192,7 @@ def test_imagenet_is_a_thousand_classes(photos: Photos) -> None:
 
 
 def test_imagenet100_is_its_list(photos: Photos) -> None:
-    wanted = synsets()
+    wanted = imagenet100_classes()
     assert len(set(wanted)) == 100
     assert all(len(name) == 9 and name[0] == "n" and name[1:].isdecimal() for name in wanted)
     counts = {f"{split}/{c}": 1 for split in ("train", "val") for c in (*wanted, "n00000001")}

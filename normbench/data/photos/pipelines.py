@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from normbench.data.augment import stream
-from normbench.data.jitter import Jitter, draw_jitter
+from normbench.data.photos.jitter import Jitter, draw_jitter
 
 Pipeline = Literal["inception", "basic", "centre"]
 TRIES = 10
 AREA = (0.08, 1.0)
 ASPECT = (3 / 4, 4 / 3)
+TEST_PIXELS = 2**23  # in a batch of test images: 167 images of 224 × 224
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,11 @@ def centre(sizes: Tensor, order: Tensor, crop: int) -> Crops:
     )  # halves to even, as torchvision's CenterCrop
     side = torch.full_like(order, crop)
     return Crops(order, corner[:, 0], corner[:, 1], side, side, torch.zeros_like(order))
+
+
+def test_batch(at_most: int, size: int) -> int:
+    """How many test images are shown at a time."""
+    return max(1, min(at_most, TEST_PIXELS // size**2))
 
 
 def resized_sizes(sizes: Tensor, side: int) -> Tensor:

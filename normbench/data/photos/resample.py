@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from normbench.data.pipelines import Crops
+from normbench.data.photos.pipelines import Crops
 
 AT_A_TIME = 2**23  # pixels of windows on the GPU: their indices then take 200 MB
 

