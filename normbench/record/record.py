@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import yaml
 
+from normbench.norms.registry import per_image
 from normbench.settings.identity import identity
 from normbench.settings.schema import Settings
 
@@ -42,6 +43,7 @@ class Record:
     images_per_second: float | None = None
     peak_memory_mib: float | None = None
     parameters: int | None = None
+    per_image: bool | None = None  # the norm treats each image by itself; None: not known then
     device: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
@@ -55,6 +57,7 @@ class Record:
 def record_of(settings: Settings, status: Status, rows: list[Row], **rest: Any) -> Record:
     """The record of a run from its rows."""
     record = Record(status, rest.pop("error", None), identity(settings), to_plain(settings), **rest)
+    record.per_image = per_image(settings.norm.name, settings.norm.options)
     record.curves = {key: [row[key] for row in rows] for key in (rows[0] if rows else {})}
     record.train_seconds = sum(row["train_seconds"] for row in rows)
     if rows:

@@ -13,7 +13,10 @@ from typing import Any
 from normbench.record.record import Record, find_records
 from normbench.report.experiment import Values, norm_defaults
 
-NO_RESULT = ("device", "study", "results", "histograms", "dataset.root", "dataset.source")
+NO_RESULT = (
+    *("device", "study", "results", "histograms", "dataset.root", "dataset.source"),
+    "per_image",  # follows from the norm
+)
 FILE = "runs.csv"
 
 
@@ -37,7 +40,10 @@ class Run:
 def read_runs(roots: Iterable[Path]) -> list[Run]:
     """Every record below the folders, once each, in the order of their paths."""
     found = {folder: record for root in roots for folder, record in find_records(root)}
-    return [Run(folder, found[folder], flat(found[folder].settings)) for folder in sorted(found)]
+    return [
+        Run(folder, record, flat(record.settings) | {"per_image": record.per_image})
+        for folder, record in sorted(found.items())
+    ]
 
 
 def flat(settings: dict[str, Any]) -> Values:

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from normbench.norms.registry import NORMS, per_image
 from normbench.report.experiment import Experiment, Values, norm_defaults, usual_options
 from normbench.report.runs import NO_RESULT, Run
-from normbench.settings.identity import canonical_batch, pools_images
 from normbench.settings.schema import FIXED_SGD_BATCH
 
 
@@ -144,8 +144,12 @@ def same(value: Any, default: Any) -> bool:
 
 def pools(values: Values) -> bool:
     """Whether a run's result depends on which images share a worker."""
+    if values.get("norm_stages") is not None:
+        return True
+    if values.get("per_image") is not None:  # the run has said so
+        return not values["per_image"]
     options = {key[5:]: value for key, value in values.items() if key.startswith("norm.")}
-    return values.get("norm_stages") is not None or pools_images(str(values["norm"]), options)
+    return values["norm"] not in NORMS or not per_image(str(values["norm"]), options)
 
 
 def is_shared(values: Values, context: Values) -> bool:
@@ -156,10 +160,8 @@ def is_shared(values: Values, context: Values) -> bool:
 
 def shared_values(values: Values, context: Values) -> Values:
     """The values under which a shared cell is run."""
-    total = context.get("sgd_batch") or FIXED_SGD_BATCH
-    options = {key[5:]: value for key, value in values.items() if key.startswith("norm.")}
-    batch, workers = canonical_batch(str(values["norm"]), options, 1, total)
-    instead = {"batch": batch, "workers": workers, "evaluate.statistics": "running"}
+    batch = context.get("sgd_batch") or FIXED_SGD_BATCH
+    instead = {"batch": batch, "workers": 1, "evaluate.statistics": "running"}
     return {key: instead.get(key, value) for key, value in values.items()}
 
 

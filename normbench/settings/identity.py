@@ -6,10 +6,9 @@ import dataclasses
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from normbench.norms.registry import per_image
 from normbench.settings.content import digest
 from normbench.settings.schema import Evaluate, Settings
 
@@ -49,30 +48,15 @@ def source_of(target: str) -> str | None:
     return hashlib.sha256(found[0].read_bytes()).hexdigest() if found else None
 
 
-BATCH_INDEPENDENT = ("none", "ln", "in", "gn", "frn", "gfrn", "lfrn", "lrn", "dn")
-
-
-def pools_images(norm: str, options: Mapping[str, Any]) -> bool:
-    """Whether the norm's result depends on which images share a worker."""
-    return norm not in BATCH_INDEPENDENT and not (
-        norm == "sn" and "bn" not in options.get("using", ("bn",))
-    )
-
-
-def canonical_batch(
-    norm: str, options: Mapping[str, Any], batch: int, workers: int
-) -> tuple[int, int]:
-    """(batch, workers) under which a cell is run: those given, or one worker for all the images
-    where the norm cannot tell the difference."""
-    return (batch, workers) if pools_images(norm, options) else (batch * workers, 1)
-
-
 def canonical(settings: Settings) -> Settings:
-    """The cell that stands for all that are equal to this one by construction: a norm
-    that sees one image at a time, at every batch of the fixed protocol."""
-    everywhere = settings.norm_stages is None
-    pools = pools_images(settings.norm.name, settings.norm.options)
-    if pools or not everywhere or settings.protocol != "fixed":
+    """The settings that stand for all that have the same result by construction: those of a norm
+    that treats each image by itself, in every stage, at any batch of the fixed protocol.
+
+    UserError where the user's own norm cannot be imported.
+    """
+    if settings.protocol != "fixed" or settings.norm_stages is not None:
+        return settings
+    if not per_image(settings.norm.name, settings.norm.options):
         return settings
     return dataclasses.replace(
         settings, batch=settings.sgd_batch, workers=1, evaluate=Evaluate("running")

@@ -55,9 +55,12 @@ def distinct(cells: Iterable[Cell]) -> list[Cell]:
     for cell in cells:
         if cell.settings is None:
             kept.setdefault(cell.overrides, cell)
-        else:
+            continue
+        try:
             settings = canonical(cell.settings)
             kept.setdefault(settings.folder, Cell(cell.overrides, settings))
+        except UserError as error:
+            kept.setdefault(cell.overrides, Cell(cell.overrides, None, str(error)))
     return list(kept.values())
 
 

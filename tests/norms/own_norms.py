@@ -20,6 +20,8 @@ class BatchThenLayer(PlaneNorm):
 class PixelNorm(nn.Module):
     """Divides each pixel by the root mean square of its channels; knows one activation."""
 
+    per_image = True
+
     def __init__(
         self,
         channels: int,

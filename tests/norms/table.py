@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from normbench import create_norm
+from normbench.norms import per_image
 
 from . import own_norms, textbook
 
@@ -30,7 +31,6 @@ class Row:
     auto: str = "relu"  # what activation="auto" is
     activations: tuple[str, ...] = ACTIVATIONS
     plane: bool = True  # an affine map of each plane, by its moments
-    batch_independent: bool = False  # training sees one image at a time
     min_pixels: int = 1  # of a plane, in training with several images
     min_pixels_alone: int = 1  # the same for a single image
     gradcheck_options: dict[str, Any] = field(default_factory=dict)
@@ -38,6 +38,11 @@ class Row:
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def per_image(self) -> bool:
+        """What the norm declares: training sees one image at a time."""
+        return per_image(self.norm, self.options)
 
     def create(self, channels: int = CHANNELS, **more: Any) -> nn.Module:
         """The norm in float64, with its initial parameters."""
@@ -91,38 +96,33 @@ def brn(name: str, **options: Any) -> Row:
     )  # fmt: skip
 
 
-def alone(name: str, norm: str, formula: Callable[..., Tensor], **fields: Any) -> Row:
-    """A norm that treats each image by itself."""
-    return Row(name, norm, formula, batch_independent=True, **fields)
-
-
 OWN = own_norms.__name__  # as a user's target has it, wherever these tests lie
 LEARNED_EPS = {"options": {"learned_eps": True}, "formula_options": {}}
 PER_GROUP = {"options": {"channels_per_group": 3}, "formula_options": {"groups": 2}}
 
 ROWS = [
-    alone("none", "none", textbook.none, affine=("bias",)),
+    Row("none", "none", textbook.none, affine=("bias",)),
     Row("bn", "bn", textbook.bn, initial=RUNNING, min_pixels_alone=2),
     Row(
         "bn-cumulative", "bn", textbook.bn, {"momentum": None, "eps": 1e-3},
         initial=RUNNING, min_pixels_alone=2,
     ),
-    alone("ln", "ln", textbook.ln),
-    alone("in", "in", textbook.instance, min_pixels=2, min_pixels_alone=2),
-    alone("gn", "gn", textbook.gn, options={"groups": 3}),
-    alone("gn-channels_per_group", "gn", textbook.gn, **PER_GROUP),
-    alone("frn", "frn", textbook.frn, auto="tlu"),
-    alone(
+    Row("ln", "ln", textbook.ln),
+    Row("in", "in", textbook.instance, min_pixels=2, min_pixels_alone=2),
+    Row("gn", "gn", textbook.gn, options={"groups": 3}),
+    Row("gn-channels_per_group", "gn", textbook.gn, **PER_GROUP),
+    Row("frn", "frn", textbook.frn, auto="tlu"),
+    Row(
         "frn-learned_eps", "frn", textbook.frn,
         auto="tlu", initial={"eps_learned": full(1e-4)}, **LEARNED_EPS,
     ),
-    alone("gfrn", "gfrn", textbook.gfrn, auto="tlu", options={"groups": 3}),
-    alone("gfrn-channels_per_group", "gfrn", textbook.gfrn, auto="tlu", **PER_GROUP),
-    alone("lfrn", "lfrn", textbook.lfrn, auto="tlu"),
+    Row("gfrn", "gfrn", textbook.gfrn, auto="tlu", options={"groups": 3}),
+    Row("gfrn-channels_per_group", "gfrn", textbook.gfrn, auto="tlu", **PER_GROUP),
+    Row("lfrn", "lfrn", textbook.lfrn, auto="tlu"),
     Row("sn", "sn", textbook.sn, initial=SWITCH | BN_RUNNING),
     Row("sn-in-bn", "sn", textbook.sn, {"using": ("in", "bn")}, initial=SWITCH_TWO | BN_RUNNING,
         min_pixels_alone=2),
-    alone("sn-without-bn", "sn", textbook.sn, options={"using": ("in", "ln")}, initial=SWITCH_TWO),
+    Row("sn-without-bn", "sn", textbook.sn, options={"using": ("in", "ln")}, initial=SWITCH_TWO),
     rbn("rbn", CENTRE | SCALE),
     rbn("rbn-std", CENTRE | SCALE, scaling_statistic="std",
         tolerance=1e-6),  # where a plane is constant
@@ -135,19 +135,19 @@ ROWS = [
     brn("brn-steady", **STEADY),
     brn("brn-at-once", warmup=False),
     brn("brn-clipped", r_max=1.05, d_max=0.05, warmup=False),
-    alone("lrn", "lrn", textbook.lrn, plane=False),
-    alone("lrn-even", "lrn", textbook.lrn, plane=False,
-          options={"size": 2, "alpha": 0.5, "beta": 0.5, "k": 1.0}),
-    alone("dn", "dn", textbook.dn, plane=False),
-    alone("dn-window3", "dn", textbook.dn, plane=False, options={"window": 3, "sigma": 1.0}),
+    Row("lrn", "lrn", textbook.lrn, plane=False),
+    Row("lrn-even", "lrn", textbook.lrn, plane=False,
+        options={"size": 2, "alpha": 0.5, "beta": 0.5, "k": 1.0}),
+    Row("dn", "dn", textbook.dn, plane=False),
+    Row("dn-window3", "dn", textbook.dn, plane=False, options={"window": 3, "sigma": 1.0}),
     Row("own-mix", "custom", textbook.batch_then_layer, {"target": f"{OWN}.BatchThenLayer"},
         formula_options={}, min_pixels_alone=2),
-    alone("own-module", "custom", textbook.pixel, options={"target": f"{OWN}.PixelNorm"},
-          formula_options={}, plane=False, affine=(), activations=("none", "relu")),
+    Row("own-module", "custom", textbook.pixel, options={"target": f"{OWN}.PixelNorm"},
+        formula_options={}, plane=False, affine=(), activations=("none", "relu")),
 ]  # fmt: skip
 PLANE_ROWS = [row for row in ROWS if row.plane]
-POOLING_ROWS = [row for row in ROWS if not row.batch_independent]
-INDEPENDENT_ROWS = [row for row in ROWS if row.batch_independent]
+POOLING_ROWS = [row for row in ROWS if not row.per_image]
+PER_IMAGE_ROWS = [row for row in ROWS if row.per_image]
 
 
 def images(n: int = 4, height: int = 3, width: int = 5, seed: int = 0, **like: Any) -> Tensor:

@@ -52,7 +52,7 @@ def test_played_is_what_eager_computes(
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-@pytest.mark.parametrize("row", [row for row in ROWS if row.batch_independent], ids=str)
+@pytest.mark.parametrize("row", [row for row in ROWS if row.per_image], ids=str)
 def test_image_by_image_is_what_eager_computes(
     row: Row, training: bool, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,7 +77,7 @@ def test_image_by_image_is_what_eager_computes(
 def test_only_norms_of_single_images_say_so(row: Row) -> None:
     said = vars(type(row.create())).get("is_pure")
     assert said in ("batch", "image")
-    assert said == "batch" or row.batch_independent
+    assert said == "batch" or row.per_image
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from .table import (
-    INDEPENDENT_ROWS,
+    PER_IMAGE_ROWS,
     PLANE_ROWS,
     POOLING_ROWS,
     ROWS,
@@ -44,8 +44,9 @@ def with_another_second_image(x: Tensor) -> Tensor:
     return other
 
 
-@pytest.mark.parametrize("row", INDEPENDENT_ROWS, ids=str)
+@pytest.mark.parametrize("row", PER_IMAGE_ROWS, ids=str)
 def test_an_image_does_not_see_the_others(row: Row) -> None:
+    """What the norm declares is what it does; so is the opposite, in the next test."""
     norm, x = perturbed(row.create()).float(), images(dtype=torch.float32)
     y, changed = norm(x), norm(with_another_second_image(x))
     assert torch.equal(y[0], changed[0])

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from normbench.norms import NORMS, BatchStatistics
-from normbench.settings.identity import BATCH_INDEPENDENT, NO_RESULT, canonical, identity
+from normbench.errors import UserError
+from normbench.settings.identity import NO_RESULT, canonical, identity
 from normbench.settings.schema import Evaluate, Settings
 
 Cell = Callable[..., Settings]
@@ -141,14 +142,46 @@ def test_the_protocols_share_a_cell(cell: Cell) -> None:
     assert scaled.folder == fixed.folder
 
 
-@pytest.mark.parametrize("norm", NORMS)
-def test_batch_independent_is_what_keeps_no_batch_statistics(norm: str) -> None:
-    built = NORMS[norm](8, **({"groups": 4} if norm in ("gn", "gfrn") else {}))
-    pools = isinstance(built, BatchStatistics) or norm == "brn"
-    assert (norm in BATCH_INDEPENDENT) != pools
+OWN = """
+from normbench.norms import PlaneNorm, pool, standardize
+
+class PerPlane(PlaneNorm):
+    per_image = True
+
+    def mix(self, moments):
+        return standardize(moments, 1e-5)
+
+class PerWorker(PerPlane):
+    def mix(self, moments):
+        return standardize(pool(moments, images=self.images), 1e-5)
+"""
 
 
-def test_canonical_joins_the_batches_of_a_batch_independent_norm(cell: Cell) -> None:
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A file with two norms in the working folder; its module's name."""
+    (tmp_path / "own_of_identity.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    yield "own_of_identity"
+    sys.modules.pop("own_of_identity", None)
+
+
+def test_a_norm_of_ones_own_says_itself_that_it_is_per_image(cell: Cell, own: str) -> None:
+    """A class derived from one that does says it anew."""
+    norms = [{"name": "custom", "target": f"{own}.{name}"} for name in ("PerPlane", "PerWorker")]
+    fixed: dict[str, Any] = {"protocol": "fixed", "sgd_batch": 32, "workers": None}
+    for norm, folders in zip(norms, (1, 3), strict=True):
+        cells = [canonical(cell(norm=norm, **fixed, batch=b)) for b in (1, 4, 32)]
+        assert len({c.folder for c in cells}) == folders
+
+
+def test_a_norm_of_ones_own_that_cannot_be_imported(cell: Cell) -> None:
+    norm = {"name": "custom", "target": "no_such_file.Norm"}
+    with pytest.raises(UserError, match=r"'no_such_file\.Norm' cannot be imported"):
+        canonical(cell(norm=norm, protocol="fixed", workers=None))
+
+
+def test_canonical_joins_the_batches_of_a_norm_that_is_per_image(cell: Cell) -> None:
     for norm in ("frn", {"name": "sn", "using": ["in", "ln"]}):
         cells = [
             canonical(cell(norm=norm, protocol="fixed", batch=b, workers=None, sgd_batch=32))

@@ -1,0 +1,96 @@
+"""`create_norm`, the one function that makes a norm, and the factory that networks take."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from normbench.errors import UserError, did_you_mean
+from normbench.norms.activation import Activation
+from normbench.norms.registry import norm_class
+
+
+class OptionError(UserError, TypeError):
+    """An option that the norm does not have."""
+
+
+def create_norm(
+    name: str,
+    channels: int,
+    *,
+    activation: str = "none",
+    images: int | None = None,
+    **options: Any,
+) -> nn.Module:
+    """The norm `name`: a module from [N, channels, H, W] to the same shape.
+
+    activation: none, relu, tlu, affine_tlu, prelu, or auto (TLU for the FRN family, else ReLU).
+    images: images per worker, over which batch statistics are pooled in training (None: the whole
+    batch). options: the norm's own. name="custom" with target="module.Class" takes a class of one's
+    own with this signature.
+
+    Raises UserError for an unknown name, OptionError (a TypeError) for an option it does not have.
+    """
+    target = options.pop("target", None) if name == "custom" else None
+    build = norm_class(name, target)
+    known = options_of(build)
+    for option in options:
+        if option not in known:
+            raise OptionError(
+                f"norm {name} has no option {option!r}; it has {', '.join(known) or 'none'}"
+                + did_you_mean(option, known)
+            )
+    if activation == "auto":
+        activation = auto_activation(build)
+    return build(channels, activation=activation, images=images, **options)
+
+
+def options_of(build: Callable[..., nn.Module]) -> dict[str, inspect.Parameter]:
+    """The options of a norm's own, beside channels, activation and images."""
+    try:
+        signature = inspect.signature(build, eval_str=True)
+    except NameError:  # annotations that a user's module imports for the type checker alone
+        signature = inspect.signature(build)
+    given = ("channels", "activation", "images")
+    own = {key: p for key, p in signature.parameters.items() if key not in given}
+    return {key: p for key, p in own.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+
+
+def auto_activation(build: Callable[..., nn.Module]) -> str:
+    return str(getattr(build, "auto_activation", "relu"))
+
+
+@dataclass(frozen=True)
+class NormFactory:
+    """What a network asks for its norms: `norm(channels)`, with the run's activation or without.
+
+    stages: the stages of the network that get this norm (None: all); the others get `elsewhere`.
+    """
+
+    name: str
+    chosen: str = "auto"  # the activation
+    images: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    stages: tuple[int, ...] | None = None
+    elsewhere: str = "bn"
+
+    def __call__(self, channels: int, activated: bool = True, stage: int = 0) -> nn.Module:
+        activation = self.activation_name() if activated else "none"
+        if self.stages is not None and stage not in self.stages:
+            return create_norm(self.elsewhere, channels, activation=activation, images=self.images)
+        return create_norm(
+            self.name, channels, activation=activation, images=self.images, **self.options
+        )
+
+    def activation(self, channels: int) -> nn.Module:
+        return Activation(channels, self.activation_name())
+
+    def activation_name(self) -> str:
+        """The activation with "auto" answered."""
+        if self.chosen != "auto":
+            return self.chosen
+        return auto_activation(norm_class(self.name, self.options.get("target")))
