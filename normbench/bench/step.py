@@ -176,7 +176,7 @@ def row(settings: Settings, by: str, times: Times, ours: Times) -> Row:
     parts = times.parts if len(times.parts) == len(PARTS) else (math.nan,) * len(PARTS)
     data, forward, backward, update = (1000 * t for t in parts)
     return Row(
-        s.model.label, s.norm.label, s.batch, s.workers, s.precision, by,
+        s.model.label, s.norm_label, s.batch, s.workers, s.precision, by,
         data_ms=data,
         forward_ms=forward,
         backward_ms=backward,

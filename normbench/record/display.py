@@ -41,7 +41,7 @@ class Display:
         self.begin, self.begin_at = time.perf_counter(), done
         s = settings
         self.console.print(
-            f"{s.norm.label}, {s.model.label} ({parameters / 1e6:.2f} M parameters),"
+            f"{s.norm_label}, {s.model.label} ({parameters / 1e6:.2f} M parameters),"
             f" {s.dataset.label}: {s.batch} images × {s.workers} workers a step,"
             f" {s.epochs} epochs, seed {s.seed}, on {device.type}"
             + (f"; goes on after epoch {done}" if done else "")

@@ -18,7 +18,7 @@ import yaml
 
 from normbench.norms.registry import per_image
 from normbench.settings.identity import identity
-from normbench.settings.schema import Settings
+from normbench.settings.schema import LATER, Settings
 
 SETTINGS, METRICS, RECORD = "settings.yaml", "metrics.jsonl", "record.json"
 DONE = ("ok", "diverged")
@@ -84,11 +84,15 @@ def write_record(folder: Path, record: Record) -> None:
 
 
 def read_record(folder: Path) -> Record | None:
-    """The record of a run's folder; None where there is none, or where it is not a record."""
+    """The record of a run's folder; None where there is none, or where it is not a record.
+
+    Settings that came after it have the value that it stands for.
+    """
     try:
         data = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        data["settings"] = {**LATER, **data["settings"]}
         return Record(**data)
-    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
         return None
 
 

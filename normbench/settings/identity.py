@@ -10,7 +10,7 @@ from pathlib import Path
 
 from normbench.norms.registry import per_image
 from normbench.settings.content import digest
-from normbench.settings.schema import Evaluate, Settings
+from normbench.settings.schema import LATER, Evaluate, Settings
 
 NO_RESULT = (
     "protocol",
@@ -30,6 +30,9 @@ OWN_FOLDERS = ("folder", "imagenet", "imagenet100")  # of the user's, known by w
 def identity(settings: Settings) -> str:
     """Eight hexadecimal digits of the settings that decide the result."""
     decisive = {k: v for k, v in dataclasses.asdict(settings).items() if k not in NO_RESULT}
+    for key, default in LATER.items():
+        if decisive[key] == default:
+            del decisive[key]  # so that the runs of before it existed keep their identity
     for key in NO_RESULT_OF_DATASET:
         decisive["dataset"]["options"].pop(key, None)
     if settings.dataset.name in OWN_FOLDERS:

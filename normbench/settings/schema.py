@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import MISSING, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,7 +38,10 @@ class Evaluate:
 
 @dataclass(frozen=True, config=STRICT)
 class Settings:
-    """One cell: everything that decides its result, and where it is written."""
+    """One cell: everything that decides its result, and where it is written.
+
+    A field with a default came later than runs that are kept: see `LATER`.
+    """
 
     norm: Choice
     model: Choice
@@ -74,6 +77,12 @@ class Settings:
     results: str
     histograms: bool
     channel_means: bool
+    weight_standardization: bool = False
+
+    @property
+    def norm_label(self) -> str:
+        """What folders and lines on the screen call the norm: gn, or gn+ws with standardized weights."""
+        return self.norm.label + ("+ws" if self.weight_standardization else "")
 
     @property
     def sgd_batch(self) -> int:
@@ -90,6 +99,10 @@ class Settings:
         """Where the run lives; the same settings have the same folder."""
         from normbench.settings.identity import identity
 
-        cell = f"{self.norm.label}-b{self.batch}x{self.workers}-s{self.seed}-{identity(self)}"
+        cell = f"{self.norm_label}-b{self.batch}x{self.workers}-s{self.seed}-{identity(self)}"
         network = f"{self.model.label}-{self.dataset.label}"
         return Path(self.results) / "runs" / self.study / network / cell
+
+
+LATER = {f.name: f.default for f in fields(Settings) if f.default is not MISSING}
+"""Settings that older runs do not have, and the value that such a run stands for."""

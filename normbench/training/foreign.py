@@ -36,7 +36,9 @@ def is_foreign(name: str) -> bool:
     return bool(slash) and library in LIBRARIES
 
 
-def foreign_network(name: str, classes: int, norm: NormFactory) -> tuple[nn.Module, str]:
+def foreign_network(
+    name: str, classes: int, norm: NormFactory, weight_standardization: bool = False
+) -> tuple[nn.Module, str]:
     """[N, 3, H, W] -> [N, classes] with the norms of `norm`, and what was replaced, in words.
 
     The weights are drawn as the library draws them, from torch's own stream, before the norms are
@@ -55,7 +57,14 @@ def foreign_network(name: str, classes: int, norm: NormFactory) -> tuple[nn.Modu
             f"model={name}: {type(network).__name__} has no BatchNorm2d to replace; take a network"
             " that has, such as torchvision/resnet50"
         )
-    return convert(network, norm.name, activation=norm.chosen, images=norm.images, **norm.options)
+    return convert(
+        network,
+        norm.name,
+        weight_standardization=weight_standardization,
+        activation=norm.chosen,
+        images=norm.images,
+        **norm.options,
+    )
 
 
 def original(name: str, classes: int) -> nn.Module:

@@ -16,6 +16,10 @@ from normbench.data import dataset_info, stream
 from normbench.errors import UserError, did_you_mean
 from normbench.models import create_model, model_options
 from normbench.norms import NormFactory, norm_class, options_of
+from normbench.norms.weight_standardization import (
+    convolutions_to_standardize,
+    standardize_weights,
+)
 from normbench.settings.parse import plain_words
 from normbench.settings.schema import Choice, Settings
 from normbench.training.evaluate import EVALUATION_BATCH
@@ -56,7 +60,9 @@ def create_network(
     )
     classes = dataset_info(settings.dataset.name, settings.dataset.options)[0]
     if is_foreign(settings.model.name):
-        network, words = foreign_network(settings.model.name, classes, norm)
+        network, words = foreign_network(
+            settings.model.name, classes, norm, settings.weight_standardization
+        )
         if say:
             print(f"{settings.model.name}: {words}", file=sys.stderr)
     else:
@@ -67,6 +73,8 @@ def create_network(
             generator=generator,
             **settings.model.options,
         )
+        if settings.weight_standardization:
+            standardize_weights(convolutions_to_standardize(network))
     return recompute(network, settings.recompute)
 
 

@@ -61,7 +61,7 @@ class Board:
             "batch": s.batch,
             "lr": s.lr,
             "network": f"{s.model.label}-{s.dataset.label}",
-            "norm": s.norm.label,
+            "norm": s.norm_label,
             "seed": s.seed,
             "status": record.status,
             "workers": s.workers,

@@ -76,6 +76,14 @@ def test_there_and_back(cell: Cell, tmp_path: Path) -> None:
     assert read_record(tmp_path) == record
 
 
+def test_settings_that_came_after_a_record(cell: Cell, tmp_path: Path) -> None:
+    """It is read as a run with the value that it stands for, and keeps its identity."""
+    record = record_of(cell(), "ok", [])
+    del record.settings["weight_standardization"]
+    write_record(tmp_path, record)
+    assert read_record(tmp_path) == record_of(cell(), "ok", [])
+
+
 @pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"3", b'{"a": 1}', b"\xff\xfe\x00"])
 def test_what_is_not_a_record(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:

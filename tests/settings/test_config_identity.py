@@ -13,6 +13,7 @@ import pytest
 
 from normbench.errors import UserError
 from normbench.settings.identity import NO_RESULT, canonical, identity
+from normbench.settings.parse import parse
 from normbench.settings.schema import Evaluate, Settings
 
 Cell = Callable[..., Settings]
@@ -54,6 +55,7 @@ DECISIVE: dict[str, Any] = {
     "precision": "bf16",
     "channels_last": False,
     "channel_means": True,
+    "weight_standardization": True,
 }
 
 
@@ -73,6 +75,20 @@ def test_not_decisive(cell: Cell, key: str) -> None:
     changed = dataclasses.replace(cell(), **{key: NOT_DECISIVE[key]})
     assert changed != cell()
     assert identity(changed) == identity(cell())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "known"),
+    [
+        (("norm=frn", "batch=2"), "83c64a1a"),
+        (("norm=bn", "batch=8", "protocol=fixed"), "aad1547a"),
+    ],
+)
+def test_a_cell_keeps_its_identity(
+    composed: Callable[..., dict[str, Any]], overrides: tuple[str, ...], known: str
+) -> None:
+    """The names of folders that people have: a setting that comes later must not change them."""
+    assert identity(parse(composed(*overrides))) == known
 
 
 def test_all_differ_from_each_other(cell: Cell) -> None:

@@ -30,6 +30,7 @@ NORMS = {
     "rbn": {"name": "rbn"},
     "frn": {"name": "frn", "learned_eps": True},
     "cumulative": {"name": "bn", "label": "cumulative", "momentum": None},
+    "gn+ws": {"name": "gn", "groups": 8},
 }
 
 
@@ -81,7 +82,8 @@ Killed = Callable[[Settings, int], None]
 def test_killed_and_resumed_is_never_killed(
     cell: Cell, fit: Fit, killed: Killed, norm: str
 ) -> None:
-    whole, cut = (cell(norm=NORMS[norm], epochs=3, study=study) for study in ("whole", "cut"))
+    changes = {"norm": NORMS[norm], "weight_standardization": norm.endswith("+ws"), "epochs": 3}
+    whole, cut = (cell(**changes, study=study) for study in ("whole", "cut"))
     expected = fit(whole)
     killed(cut, 1)
     assert read_record(cut.folder) is None

@@ -15,12 +15,18 @@ from normbench.norms import create_norm, norm_class, options_of
 from normbench.norms.activation import Activation
 from normbench.norms.convert.calls import cap_of, without_floor
 from normbench.norms.convert.followers import Followers, followers
+from normbench.norms.weight_standardization import (
+    convolutions_to_standardize,
+    standardize_weights,
+)
 
 BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
 LEFT_ALONE = re.compile("(Lazy)?BatchNorm[13]d|FrozenBatchNorm")
 
 
-def convert_norms(model: nn.Module, name: str, **options: Any) -> nn.Module:
+def convert_norms(
+    model: nn.Module, name: str, *, weight_standardization: bool = False, **options: Any
+) -> nn.Module:
     """Replaces every BatchNorm2d of a torchvision or timm model by the norm `name`, in place.
 
     options: as for `create_norm`, activation and images included. Weight, bias and running
@@ -51,16 +57,21 @@ def convert_norms(model: nn.Module, name: str, **options: Any) -> nn.Module:
     so the whole SGD batch of virtual workers. BatchNorm1d and 3d, frozen batch norms and all other
     norms are left alone.
 
+    weight_standardization=True: the convolutions that are followed by a norm standardize their
+    weights too (Qiao et al. 2019); see `norms.weight_standardization`.
+
     Says on stderr how many were replaced, and returns the model. Raises UserError where there is
     nothing to replace, for lazy and quantized batch norms, and for a SyncBatchNorm among several
     processes; the model is then as it was.
     """
-    model, words = convert(model, name, **options)
+    model, words = convert(model, name, weight_standardization=weight_standardization, **options)
     print(f"convert_norms: {words}", file=sys.stderr)
     return model
 
 
-def convert(model: nn.Module, name: str, **options: Any) -> tuple[nn.Module, str]:
+def convert(
+    model: nn.Module, name: str, *, weight_standardization: bool = False, **options: Any
+) -> tuple[nn.Module, str]:
     """`convert_norms` without a word: the model, and what was done to it."""
     refuse(model)
     olds = [module for module in model.modules() if isinstance(module, BatchNorm)]
@@ -72,6 +83,7 @@ def convert(model: nn.Module, name: str, **options: Any) -> tuple[nn.Module, str
         found.norms.add(model)
     elif wanted != "none":
         found = followers(model, {old for old in olds if not carried(old)})
+    convolutions = convolutions_to_standardize(model) if weight_standardization else []
     # all new norms are made before the first is set: an error leaves the model whole
     news = {old: converted(old, name, wanted, old in found.norms, options) for old in olds}
     if isinstance(model, BatchNorm):
@@ -82,7 +94,10 @@ def convert(model: nn.Module, name: str, **options: Any) -> tuple[nn.Module, str
             for key, child in list(parent._modules.items()):  # a layer used twice stays one layer
                 if isinstance(child, BatchNorm):
                     setattr(parent, key, news[child])
-    return model, report(model, olds, news, name, found)
+    words = report(model, olds, news, name, found)
+    if weight_standardization:
+        words += f"; {standardize_weights(convolutions)} convolutions standardize their weights"
+    return model, words
 
 
 def refuse(model: nn.Module) -> None:
