@@ -1,10 +1,36 @@
 """The algebra of plane norms: four verbs between the moments of planes and an affine map.
 
 A plane is one channel of one image: the H×W numbers x[n, c]. Every tensor here is [N, C], or
-broadcasts to it. A norm is a sentence of these verbs, for example
+broadcasts to it. A norm is a sentence of these verbs: `pool` says which planes share statistics,
+`standardize` gives the map, `then` composes maps, `push` gives the moments after a map.
 
-    bn = standardize(pool(moments, images=batch), eps)
-    rbn = centre.then(whiten).then(gate)        with moments of each step by `push`
+>>> from torch.testing import assert_close
+>>> x = torch.randn(4, 6, 5, 5, dtype=torch.float64)
+>>> var, mean = torch.var_mean(x, (2, 3), correction=0)
+>>> planes = Moments(mean, var, count=25)
+
+Batch norm pools the images of a worker, layer norm all channels, group norm some of them. Layer norm
+is group norm with one group, and instance norm is group norm with a group for each channel:
+
+>>> bn = standardize(pool(planes, images=4), eps=1e-5)
+>>> ln = standardize(pool(planes, channels=6), eps=1e-5)
+>>> def gn(groups):
+...     return standardize(pool(planes, channels=6 // groups), eps=1e-5)
+>>> assert_close(gn(groups=1), ln)
+>>> assert_close(gn(groups=6), standardize(planes, eps=1e-5))
+
+Pooling the pooled is pooling once, and what was standardized has mean 0 and variance 1:
+
+>>> everything = pool(planes, images=4, channels=6)
+>>> assert_close(pool(pool(planes, channels=6), images=4), everything)
+>>> white = pool(standardize(everything, eps=0.0).push(planes), images=4, channels=6)
+>>> assert_close((white.mean, white.var), (torch.zeros_like(mean), torch.ones_like(var)))
+
+Two maps, one after the other, are one map: moments go through the two as through the one. A blend
+is its first map where the gate is 1:
+
+>>> assert_close(bn.then(ln).push(planes), ln.push(bn.push(planes)))
+>>> assert_close(blend(torch.ones(6), bn, ln), bn)
 """
 
 from __future__ import annotations
