@@ -28,6 +28,7 @@ FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts.spl
 HYDRA = ("cli",)  # the only ones that know it
 
 
+@cache
 def modules() -> dict[str, Path]:
     """Dotted name -> file, of the whole package."""
     found = {}
@@ -42,8 +43,13 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def imports(name: str, path: Path, top_only: bool = False) -> Iterator[str]:
+@cache
+def imports(name: str, path: Path, top_only: bool = False) -> tuple[str, ...]:
     """What a module imports, as dotted names of modules where those are ours."""
+    return tuple(imported(name, path, top_only))
+
+
+def imported(name: str, path: Path, top_only: bool) -> Iterator[str]:
     nodes = statements(tree(path)) if top_only else ast.walk(tree(path))
     for node in nodes:
         if isinstance(node, ast.Import):

@@ -19,6 +19,7 @@ CHECKOUT = Path(normbench.__file__).parent.parent
 PARTS = ("pyproject.toml", "README.md", "LICENSE", "normbench", "conf")
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not (CHECKOUT / "pyproject.toml").is_file(), reason="not in a checkout"),
     pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="needs pip"),
 ]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from normbench.models import create_model
 from normbench.models.layers import Classifier, Conv
+
+from .factories import BatchNorms, OddNorms
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -19,7 +23,9 @@ def drawn(net: nn.Module) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("size", [(32, 32), (40, 33)])
-def test_shape_and_finite(small, norms, size):
+def test_shape_and_finite(
+    small: tuple[str, dict[str, Any]], norms: BatchNorms, size: tuple[int, int]
+) -> None:
     name, options = small
     net = create_model(name, norms, classes=7, **options)
     x = torch.randn(3, 3, *size)
@@ -30,7 +36,9 @@ def test_shape_and_finite(small, norms, size):
     assert torch.equal(x, before)
 
 
-def test_the_start_depends_on_the_seed_alone(small, norms, odd_norms):
+def test_the_start_depends_on_the_seed_alone(
+    small: tuple[str, dict[str, Any]], norms: BatchNorms, odd_norms: OddNorms
+) -> None:
     name, options = small
     torch.manual_seed(1)
     one = create_model(name, norms, classes=5, generator=seeded(3), **options)
@@ -43,7 +51,9 @@ def test_the_start_depends_on_the_seed_alone(small, norms, odd_norms):
         assert not torch.equal(a, c)
 
 
-def test_the_generator_alone_is_drawn_from_in_module_order(small, norms):
+def test_the_generator_alone_is_drawn_from_in_module_order(
+    small: tuple[str, dict[str, Any]], norms: BatchNorms
+) -> None:
     name, options = small
     net = create_model(name, norms, classes=5, generator=seeded(3), **options)
     again = seeded(3)
@@ -56,7 +66,7 @@ def test_the_generator_alone_is_drawn_from_in_module_order(small, norms):
         torch.testing.assert_close(weight, expected)
 
 
-def test_norms_keep_their_own_start(small, odd_norms):
+def test_norms_keep_their_own_start(small: tuple[str, dict[str, Any]], odd_norms: OddNorms) -> None:
     name, options = small
     net = create_model(name, odd_norms, classes=5, generator=seeded(3), **options)
     own = [m for n, m in net.named_modules() if n.endswith((".gate", ".head"))]
@@ -64,7 +74,9 @@ def test_norms_keep_their_own_start(small, odd_norms):
     assert all((m.weight == 0.5).all() for m in own)
 
 
-def test_only_norms_and_the_classifier_have_a_bias(small, norms):
+def test_only_norms_and_the_classifier_have_a_bias(
+    small: tuple[str, dict[str, Any]], norms: BatchNorms
+) -> None:
     name, options = small
     net = create_model(name, norms, classes=5, **options)
     biased = [m for m in net.modules() if getattr(m, "bias", None) is not None]
@@ -74,11 +86,13 @@ def test_only_norms_and_the_classifier_have_a_bias(small, norms):
     assert not any(m.bias is not None for m in net.modules() if isinstance(m, nn.Conv2d))
 
 
-def test_channels_last_stays_channels_last(small, norms):
+def test_channels_last_stays_channels_last(
+    small: tuple[str, dict[str, Any]], norms: BatchNorms
+) -> None:
     name, options = small
     last = torch.channels_last
     net = create_model(name, norms, classes=5, **options).to(memory_format=last)
-    formats = []
+    formats: list[bool] = []
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.register_forward_hook(
@@ -92,7 +106,9 @@ def test_channels_last_stays_channels_last(small, norms):
     assert all(formats)
 
 
-def test_every_parameter_trains_and_five_steps_lower_the_loss(small, norms):
+def test_every_parameter_trains_and_five_steps_lower_the_loss(
+    small: tuple[str, dict[str, Any]], norms: BatchNorms
+) -> None:
     name, options = small
     net = create_model(name, norms, classes=4, generator=seeded(0), **options)
     x = torch.randn(8, 3, 32, 32, generator=seeded(1))

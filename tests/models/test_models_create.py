@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,13 +16,15 @@ import normbench.models
 from normbench.errors import UserError
 from normbench.models import MODELS, create_model
 
+from .factories import BatchNorms
+
 CONF = Path(__file__).parents[2] / "conf" / "model"
 DEPTHS = (8, 20, 32, 44, 56, 110)
 EXPECTED = {f"{kind}{d}" for kind in ("resnet", "preresnet") for d in DEPTHS}
 EXPECTED |= {"wrn28_10", "vgg_a", "resnet18", "resnet34", "resnet50", "resnet101", "resnetv2_50"}
 
 
-def test_unknown_name(norms):
+def test_unknown_name(norms: BatchNorms) -> None:
     with pytest.raises(UserError) as error:
         create_model("resnett", norms, classes=2)
     text = str(error.value)
@@ -31,7 +34,7 @@ def test_unknown_name(norms):
     )
 
 
-def test_unknown_option_lists_the_options(norms):
+def test_unknown_option_lists_the_options(norms: BatchNorms) -> None:
     expected = "resnet has no option 'dept': it has depth, zero_init_last, did you mean 'depth'?"
     with pytest.raises(TypeError, match=re.escape(expected)):
         create_model("resnet", norms, classes=2, dept=20)
@@ -41,7 +44,7 @@ def test_unknown_option_lists_the_options(norms):
 
 @pytest.mark.parametrize("name", ["resnet", "preresnet"])
 @pytest.mark.parametrize("depth", [0, 2, 3, 18, 21, -4, True, 20.0, "20", None])
-def test_bad_depth(name, depth, norms):
+def test_bad_depth(name: str, depth: object, norms: BatchNorms) -> None:
     with pytest.raises(UserError) as error:
         create_model(name, norms, classes=2, depth=depth)
     text = str(error.value)
@@ -51,7 +54,7 @@ def test_bad_depth(name, depth, norms):
 
 
 @pytest.mark.parametrize("depth", [4, 20, 29, "28"])
-def test_bad_depth_of_wrn(depth, norms):
+def test_bad_depth_of_wrn(depth: object, norms: BatchNorms) -> None:
     with pytest.raises(UserError, match=r"^depth=.*6n \+ 4 with n >= 1, such as 16, 22, 28, 40$"):
         create_model("wrn", norms, classes=2, depth=depth)
 
@@ -61,14 +64,14 @@ def test_bad_depth_of_wrn(depth, norms):
     [("imagenet_resnet", "18, 34, 50, 101, 152"), ("imagenet_preresnet", "50, 101, 152")],
 )
 @pytest.mark.parametrize("depth", [0, 20, 50.0, "50", True, None])
-def test_bad_depth_for_imagenet(name, known, depth, norms):
+def test_bad_depth_for_imagenet(name: str, known: str, depth: object, norms: BatchNorms) -> None:
     with pytest.raises(UserError) as error:
         create_model(name, norms, classes=2, depth=depth)
     assert str(error.value) == f"depth={depth!r}: must be one of {known}"
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "10", True])
-def test_counts_must_be_positive(value, norms):
+def test_counts_must_be_positive(value: Any, norms: BatchNorms) -> None:
     for name, option in (("wrn", "width"), ("vgg", "hidden")):
         with pytest.raises(UserError, match=f"^{option}=.*at least 1$"):
             create_model(name, norms, classes=2, **{option: value})
@@ -77,15 +80,15 @@ def test_counts_must_be_positive(value, norms):
             create_model(name, norms, classes=value)
 
 
-def test_conf_has_a_file_for_each_network():
+def test_conf_has_a_file_for_each_network() -> None:
     assert {path.stem for path in CONF.glob("*.yaml")} == EXPECTED
 
 
 @pytest.mark.parametrize("stem", sorted(EXPECTED))
-def test_conf_builds_and_names_every_option(stem, norms):
+def test_conf_builds_and_names_every_option(stem: str, norms: BatchNorms) -> None:
     text = (CONF / f"{stem}.yaml").read_text()
     assert re.match(r"# \S.*\. .+ \d{4}, arXiv \d{4}\.\d{4,5}, \S.*\n", text)
-    options = OmegaConf.to_container(OmegaConf.create(text), resolve=True)
+    options: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=True)
     name = options.pop("name")
     assert options.pop("label") == stem
     assert set(options) == set(inspect.signature(MODELS[name]).parameters) - {"norm", "classes"}
@@ -94,7 +97,7 @@ def test_conf_builds_and_names_every_option(stem, norms):
         assert net(torch.empty(2, 3, 32, 32)).shape == (2, 10)
 
 
-def test_models_never_import_a_norm():
+def test_models_never_import_a_norm() -> None:
     files = sorted(Path(normbench.models.__file__).parent.rglob("*.py"))
     assert len(files) >= 5
     for file in files:

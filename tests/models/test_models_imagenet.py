@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,8 @@ from normbench.models.layers import Conv
 from normbench.models.shortcut import normalized, projected
 from normbench.norms import NormFactory
 
+from .factories import BatchNorms, OddNorms
+
 PUBLISHED = {  # torchvision's documentation, 1000 classes
     18: 11_689_512,
     34: 21_797_672,
@@ -28,7 +31,7 @@ STAGES = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 @pytest.mark.parametrize("depth", PUBLISHED)
-def test_published_parameter_counts(depth, norms):
+def test_published_parameter_counts(depth: int, norms: BatchNorms) -> None:
     with torch.device("meta"):
         net = create_model("imagenet_resnet", norms, classes=1000, depth=depth)
         assert net(torch.empty(2, 3, 224, 224)).shape == (2, 1000)
@@ -38,7 +41,7 @@ def test_published_parameter_counts(depth, norms):
 
 
 @pytest.mark.parametrize("depth", STAGES)
-def test_parameter_counts_before_the_activation(depth, norms):
+def test_parameter_counts_before_the_activation(depth: int, norms: BatchNorms) -> None:
     """By hand: a norm stands before each convolution of a block, and one at the end."""
     total, channels_in = 3 * 64 * 49 + 2 * 2048 + 2048 * 1000 + 1000, 64
     for width, blocks in zip((64, 128, 256, 512), STAGES[depth], strict=True):
@@ -101,13 +104,13 @@ def same(ours: nn.Module, theirs: nn.Module) -> None:
 
 
 @pytest.mark.parametrize(("depth", "blocks"), [(18, (2, 2, 2, 2)), (50, (3, 4, 6, 3))])
-def test_the_output_is_that_of_torchvision(depth, blocks):
+def test_the_output_is_that_of_torchvision(depth: int, blocks: tuple[int, ...]) -> None:
     theirs = torchvision.models.get_model(f"resnet{depth}", num_classes=10).double()
     ours = create_model("imagenet_resnet", NormFactory("bn"), classes=10, depth=depth).double()
     same(filled(ours, theirs, lambda key: of_torchvision(key, blocks)), theirs)
 
 
-def test_the_output_is_that_of_timm():
+def test_the_output_is_that_of_timm() -> None:
     timm = pytest.importorskip("timm")
     theirs = timm.create_model("resnetv2_50", num_classes=10).double()
     ours = create_model("imagenet_preresnet", NormFactory("bn"), classes=10).double()
@@ -115,7 +118,7 @@ def test_the_output_is_that_of_timm():
     same(filled(ours, theirs, lambda key: of_timm(key, blocks)), theirs)
 
 
-def test_what_the_factory_is_asked_for(norms):
+def test_what_the_factory_is_asked_for(norms: BatchNorms) -> None:
     with torch.device("meta"):
         create_model("imagenet_resnet", norms, classes=10, depth=18)
     expected = [(64, True, 0)]
@@ -126,7 +129,7 @@ def test_what_the_factory_is_asked_for(norms):
     assert norms.joints == [64, 64, 128, 128, 256, 256, 512, 512]
 
 
-def test_what_the_factory_is_asked_for_before_the_activation(norms):
+def test_what_the_factory_is_asked_for_before_the_activation(norms: BatchNorms) -> None:
     with torch.device("meta"):
         create_model("imagenet_preresnet", norms, classes=10, depth=50)
     expected, channels_in = [], 64
@@ -143,7 +146,7 @@ def normal(y: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(("channels", "stride"), [(8, 1), (12, 2)])
-def test_bottleneck_is_its_formula(channels, stride, norms):
+def test_bottleneck_is_its_formula(channels: int, stride: int, norms: BatchNorms) -> None:
     torch.manual_seed(0)
     block = Bottleneck(
         norms, 8, channels, stride, 1, normalized(norms, 8, channels, stride, stage=1)
@@ -160,9 +163,11 @@ def test_bottleneck_is_its_formula(channels, stride, norms):
 
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize(("channels", "stride"), [(8, 1), (12, 2)])
-def test_bottleneck_before_the_activation_is_its_formula(channels, stride, shared, norms):
+def test_bottleneck_before_the_activation_is_its_formula(
+    channels: int, stride: int, shared: bool, norms: BatchNorms
+) -> None:
     torch.manual_seed(0)
-    joint = projected(8, channels, stride)
+    joint: Any = projected(8, channels, stride)
     block = PreActivationBottleneck(norms, 8, channels, stride, 1, joint, shared)
     x = torch.randn(3, 8, 7, 7)
     first = functional.relu(normal(x))
@@ -175,7 +180,7 @@ def test_bottleneck_before_the_activation_is_its_formula(channels, stride, share
     torch.testing.assert_close(block(x), y + shortcut)
 
 
-def test_the_first_block_of_each_stage_shares_its_activation(norms):
+def test_the_first_block_of_each_stage_shares_its_activation(norms: BatchNorms) -> None:
     with torch.device("meta"):
         net = create_model("imagenet_preresnet", norms, classes=10, depth=50)
     shared = [block.shared for block in net.stages]
@@ -183,7 +188,7 @@ def test_the_first_block_of_each_stage_shares_its_activation(norms):
 
 
 @pytest.mark.parametrize("depth", [18, 50])
-def test_zero_init_last_starts_each_block_as_its_shortcut(depth, norms):
+def test_zero_init_last_starts_each_block_as_its_shortcut(depth: int, norms: BatchNorms) -> None:
     net = create_model("imagenet_resnet", norms, classes=2, depth=depth, zero_init_last=True)
     block = net.stages[-1]
     x = torch.relu(torch.randn(2, 512 if depth == 18 else 2048, 2, 2))
@@ -195,6 +200,6 @@ def test_zero_init_last_starts_each_block_as_its_shortcut(depth, norms):
     ) == len(last)
 
 
-def test_zero_init_last_needs_a_weight(odd_norms):
+def test_zero_init_last_needs_a_weight(odd_norms: OddNorms) -> None:
     with pytest.raises(UserError, match=r"^zero_init_last=true: .*none"):
         create_model("imagenet_resnet", odd_norms, classes=2, depth=18, zero_init_last=True)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from normbench.models import create_model
 from normbench.models.layers import Conv
 from normbench.models.preresnet import PreActivationBlock
 from normbench.models.shortcut import padded, projected
+
+from .factories import BatchNorms
 
 
 def counted(blocks: int, widths: tuple[int, int, int], projections: bool) -> int:
@@ -27,7 +33,7 @@ def counted(blocks: int, widths: tuple[int, int, int], projections: bool) -> int
 
 
 @pytest.mark.parametrize("depth", [8, 20, 32, 44, 56, 110])
-def test_sizes_of_preresnet(depth, norms):
+def test_sizes_of_preresnet(depth: int, norms: BatchNorms) -> None:
     with torch.device("meta"):
         net = create_model("preresnet", norms, classes=10, depth=depth)
     blocks = (depth - 2) // 6
@@ -40,7 +46,7 @@ PUBLISHED = {(16, 8): 11.0, (22, 8): 17.2, (28, 10): 36.5, (28, 12): 52.5, (40, 
 
 
 @pytest.mark.parametrize(("depth", "width"), PUBLISHED)
-def test_published_sizes_of_wrn(depth, width, norms):
+def test_published_sizes_of_wrn(depth: int, width: int, norms: BatchNorms) -> None:
     with torch.device("meta"):
         net = create_model("wrn", norms, classes=10, depth=depth, width=width)
     total = sum(p.numel() for p in net.parameters())
@@ -52,7 +58,7 @@ def test_published_sizes_of_wrn(depth, width, norms):
         assert total == 36_479_194
 
 
-def test_what_the_factory_is_asked_for(norms):
+def test_what_the_factory_is_asked_for(norms: BatchNorms) -> None:
     create_model("preresnet", norms, classes=10, depth=14)
     stages = {1: (16, 16, 16, 16), 2: (16, 32, 32, 32), 3: (32, 64, 64, 64, 64)}
     assert norms.norms == [(c, True, s) for s, channels in stages.items() for c in channels]
@@ -62,10 +68,16 @@ def test_what_the_factory_is_asked_for(norms):
 @pytest.mark.parametrize("shortcut", [padded, projected])
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize(("channels", "stride"), [(4, 1), (10, 2)])
-def test_block_is_its_formula(channels, stride, shared, shortcut, norms):
+def test_block_is_its_formula(
+    channels: int,
+    stride: int,
+    shared: bool,
+    shortcut: Callable[[int, int, int], nn.Module],
+    norms: BatchNorms,
+) -> None:
     torch.manual_seed(0)
     joint = shortcut(4, channels, stride)
-    block = PreActivationBlock(norms, 4, channels, stride, 1, joint, shared)
+    block: Any = PreActivationBlock(norms, 4, channels, stride, 1, joint, shared)
     x = torch.randn(3, 4, 7, 7)
 
     def activated(y: torch.Tensor) -> torch.Tensor:
@@ -83,13 +95,15 @@ def test_block_is_its_formula(channels, stride, shared, shortcut, norms):
 
 
 @pytest.mark.parametrize(("name", "depth"), [("preresnet", 20), ("wrn", 22)])
-def test_the_first_block_of_each_stage_shares_its_activation(name, depth, norms):
+def test_the_first_block_of_each_stage_shares_its_activation(
+    name: str, depth: int, norms: BatchNorms
+) -> None:
     with torch.device("meta"):
         net = create_model(name, norms, classes=10, depth=depth)
     assert [block.shared for block in net.stages] == [True, False, False] * 3
 
 
-def test_the_last_norm_stands_before_the_pool(norms):
+def test_the_last_norm_stands_before_the_pool(norms: BatchNorms) -> None:
     net = create_model("preresnet", norms, classes=10, depth=8).eval()
     seen = []
     net.classifier.register_forward_hook(lambda _m, args, _out: seen.append(args[0]))
@@ -100,11 +114,13 @@ def test_the_last_norm_stands_before_the_pool(norms):
     torch.testing.assert_close(y, inner.mean((2, 3)) @ net.classifier.weight.T)
 
 
-def running(net: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+def running(net: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return net.last_norm.running_mean, net.last_norm.running_var
 
 
-def test_zero_init_last_is_not_offered_because_the_branch_would_stay_dead(norms):
+def test_zero_init_last_is_not_offered_because_the_branch_would_stay_dead(
+    norms: BatchNorms,
+) -> None:
     with pytest.raises(TypeError, match=r"preresnet has no option 'zero_init_last': it has depth$"):
         create_model("preresnet", norms, classes=10, zero_init_last=True)
     net = create_model("preresnet", norms, classes=10, depth=8)

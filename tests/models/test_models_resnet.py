@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional
@@ -11,6 +13,8 @@ from normbench.models import create_model
 from normbench.models.layers import Conv
 from normbench.models.resnet import BasicBlock
 from normbench.models.shortcut import padded
+
+from .factories import BatchNorms, OddNorms
 
 SIZES = {20: 269_722, 32: 464_154, 44: 658_586, 56: 853_018, 110: 1_727_962}
 
@@ -28,7 +32,7 @@ def counted(blocks: int) -> int:
 
 
 @pytest.mark.parametrize("depth", [8, *SIZES])
-def test_published_parameter_counts(depth, norms):
+def test_published_parameter_counts(depth: int, norms: BatchNorms) -> None:
     with torch.device("meta"):
         net = create_model("resnet", norms, classes=10, depth=depth)
     total = sum(p.numel() for p in net.parameters())
@@ -36,14 +40,14 @@ def test_published_parameter_counts(depth, norms):
     assert sum(isinstance(m, Conv) for m in net.modules()) + 1 == depth
 
 
-def test_what_the_factory_is_asked_for(norms):
+def test_what_the_factory_is_asked_for(norms: BatchNorms) -> None:
     create_model("resnet", norms, classes=10, depth=14)
     blocks = [(c, a, s) for s, c in ((1, 16), (2, 32), (3, 64)) for a in (True, False) * 2]
     assert norms.norms == [(16, True, 0), *blocks]
     assert norms.joints == [16, 16, 32, 32, 64, 64]
 
 
-def test_resolutions(norms):
+def test_resolutions(norms: BatchNorms) -> None:
     net = create_model("resnet", norms, classes=10, depth=8)
     x = net.stem(torch.randn(2, 3, 32, 32))
     shapes = []
@@ -54,15 +58,15 @@ def test_resolutions(norms):
 
 
 @pytest.mark.parametrize(("channels", "stride", "size"), [(4, 1, 6), (10, 2, 6), (10, 2, 7)])
-def test_block_is_its_formula(channels, stride, size, norms):
+def test_block_is_its_formula(channels: int, stride: int, size: int, norms: BatchNorms) -> None:
     torch.manual_seed(0)
-    block = BasicBlock(norms, 4, channels, stride, 1, padded(4, channels, stride))
+    block: Any = BasicBlock(norms, 4, channels, stride, 1, padded(4, channels, stride))
     for norm in (block.norm1, block.norm2):
         torch.nn.init.normal_(norm.weight)
         torch.nn.init.normal_(norm.bias)
     x = torch.randn(3, 4, size, size)
 
-    def normalized(y: torch.Tensor, norm: torch.nn.Module) -> torch.Tensor:
+    def normalized(y: torch.Tensor, norm: Any) -> torch.Tensor:
         return functional.batch_norm(y, None, None, norm.weight, norm.bias, training=True)
 
     y = functional.conv2d(x, block.conv1.weight, stride=stride, padding=1)
@@ -73,7 +77,7 @@ def test_block_is_its_formula(channels, stride, size, norms):
     torch.testing.assert_close(block(x), functional.relu(y + shortcut))
 
 
-def test_zero_init_last_starts_each_block_as_its_shortcut(norms):
+def test_zero_init_last_starts_each_block_as_its_shortcut(norms: BatchNorms) -> None:
     net = create_model("resnet", norms, classes=10, depth=14, zero_init_last=True)
     x = torch.relu(torch.randn(2, 16, 16, 16))
     for block in net.stages:
@@ -86,17 +90,17 @@ def test_zero_init_last_starts_each_block_as_its_shortcut(norms):
     assert all(block.norm2.weight.grad.abs().max() > 0 for block in net.stages)
 
 
-def test_without_zero_init_last_the_branches_live(norms):
+def test_without_zero_init_last_the_branches_live(norms: BatchNorms) -> None:
     net = create_model("resnet", norms, classes=10, depth=8)
     assert all((block.norm2.weight == 1).all() for block in net.stages)
 
 
-def test_zero_init_last_needs_a_weight(odd_norms):
+def test_zero_init_last_needs_a_weight(odd_norms: OddNorms) -> None:
     with pytest.raises(UserError, match=r"^zero_init_last=true: .*none; .*zero_init_last=false$"):
         create_model("resnet", odd_norms, classes=10, depth=8, zero_init_last=True)
 
 
 @pytest.mark.parametrize("value", ["no", 1, None])
-def test_zero_init_last_is_true_or_false(value, norms):
+def test_zero_init_last_is_true_or_false(value: object, norms: BatchNorms) -> None:
     with pytest.raises(UserError, match=r"^zero_init_last=.*: must be true or false$"):
         create_model("resnet", norms, classes=10, depth=8, zero_init_last=value)

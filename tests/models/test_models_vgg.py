@@ -9,8 +9,10 @@ from torch import nn
 from normbench.models import create_model
 from normbench.models.layers import Conv
 
+from .factories import BatchNorms
 
-def test_the_features_are_those_of_torchvision(norms):
+
+def test_the_features_are_those_of_torchvision(norms: BatchNorms) -> None:
     with torch.device("meta"):
         net = create_model("vgg", norms, classes=10)
         theirs = torchvision.models.vgg11_bn().features
@@ -24,7 +26,7 @@ def test_the_features_are_those_of_torchvision(norms):
             assert (mine.stride, mine.padding) == (other.stride, other.padding)
 
 
-def test_parameter_count(norms):
+def test_parameter_count(norms: BatchNorms) -> None:
     with torch.device("meta"):
         net = create_model("vgg", norms, classes=10, hidden=96)
     features = 9_220_480 - 2_752 + 2 * 2_752  # published, less the biases, with the norms
@@ -32,7 +34,7 @@ def test_parameter_count(norms):
     assert sum(p.numel() for p in net.parameters()) == features + connected + 96 * 10 + 10
 
 
-def test_what_the_factory_is_asked_for(norms):
+def test_what_the_factory_is_asked_for(norms: BatchNorms) -> None:
     create_model("vgg", norms, classes=10, hidden=24)
     stages = [(64, 1), (128, 2), (256, 3), (256, 3)]
     stages += [(512, 4), (512, 4), (512, 5), (512, 5), (24, 6), (24, 6)]
@@ -40,7 +42,7 @@ def test_what_the_factory_is_asked_for(norms):
     assert norms.joints == []
 
 
-def test_fully_connected_layers_see_one_pixel(norms):
+def test_fully_connected_layers_see_one_pixel(norms: BatchNorms) -> None:
     net = create_model("vgg", norms, classes=10, hidden=24)
     shapes = []
     for module in net.connected:

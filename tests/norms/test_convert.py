@@ -15,6 +15,7 @@ from normbench import convert_norms, create_norm
 from normbench.errors import UserError
 from normbench.norms import NORMS, norm_class
 
+from ..cases import each
 from .table import close, gradients
 
 
@@ -42,6 +43,9 @@ def batch(n: int = 4) -> Tensor:
     return torch.randn(n, 3, 48, 48, generator=torch.Generator().manual_seed(0)).double()
 
 
+LIVED = {"weight": 0.5, "bias": -0.5, "running_mean": -0.5, "running_var": 0.5}  # least values
+
+
 def lived(make: Callable[[], nn.Module]) -> nn.Module:
     """The network in float64 and without dropout, whose batch norms have moved from the start."""
     torch.manual_seed(0)
@@ -51,10 +55,9 @@ def lived(make: Callable[[], nn.Module]) -> nn.Module:
             module.p = 0.0
         if isinstance(module, nn.BatchNorm2d):
             module.eps, module.momentum = 1e-3, 0.3
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.uniform_(module.bias, -0.5, 0.5)
-            nn.init.uniform_(module.running_mean, -0.5, 0.5)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            state = module.state_dict()
+            for key, low in LIVED.items():
+                nn.init.uniform_(state[key], low, low + 1)
     return model
 
 
@@ -62,7 +65,7 @@ def batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
     return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
 
 
-@pytest.mark.parametrize("activation", ["none", "relu"])
+@each("activation", ["none", "relu"])
 @pytest.mark.parametrize(("make", "count"), NETWORKS)
 def test_bn_by_bn_computes_what_the_network_did(
     make: Callable[[], nn.Module],
@@ -78,20 +81,20 @@ def test_bn_by_bn_computes_what_the_network_did(
     assert captured.out == ""
     assert batch_norms(converted) == []
     for training in (False, True, False):  # the third sees the statistics that the second moved
-        results = []
+        results: list[list[Tensor]] = []
         for net in (model.train(training), converted.train(training)):
-            y = net(batch())
+            y = net(batch(2))
             results.append([y, *gradients(y, [next(net.parameters())])])
-        close(*results, tolerance=1e-5)
+        close(results[0], results[1], tolerance=1e-5)
 
 
-@pytest.mark.parametrize("name", ["frn", "gn"])
+@each("name", ["frn", "gn"])
 @pytest.mark.parametrize(("make", "count"), NETWORKS)
 def test_another_norm_trains(make: Callable[[], nn.Module], count: int | None, name: str) -> None:
     options = {"channels_per_group": 4} if name == "gn" else {"learned_eps": True}
     model = convert_norms(make(), name, **options)
     assert batch_norms(model) == []
-    ours = [module for module in model.modules() if isinstance(module, norm_class(name))]
+    ours = [module for module in model.modules() if type(module) is norm_class(name)]
     assert count is None or len(ours) == count
     y = model(batch(2).float())
     y.square().sum().backward()
@@ -120,7 +123,7 @@ def test_a_wrong_name_or_option_is_refused() -> None:
         convert_norms(nn.Sequential(nn.BatchNorm2d(6)), "gn", group=2)
 
 
-@pytest.mark.parametrize("name", NORMS)
+@each("name", NORMS)
 def test_mode_and_dtype_of_each_layer_are_kept(name: str) -> None:
     model = nn.Sequential(nn.BatchNorm2d(32).double(), nn.BatchNorm2d(32).bfloat16().eval())
     convert_norms(model, name)
@@ -131,7 +134,7 @@ def test_mode_and_dtype_of_each_layer_are_kept(name: str) -> None:
         assert {t.dtype for t in tensors} == {dtype}
 
 
-@pytest.mark.parametrize("name", NORMS)
+@each("name", NORMS)
 def test_weight_and_bias_are_taken_over(name: str) -> None:
     old = nn.BatchNorm2d(32)
     nn.init.uniform_(old.weight)
@@ -217,7 +220,7 @@ def test_images_per_worker_go_to_every_layer() -> None:
     close(model(batch()), torch.cat([bn(x) for x in batch().split(2)]))
 
 
-@pytest.mark.parametrize("images", [None, 2])
+@each("images", [None, 2])
 def test_a_synchronized_batch_norm_pools_over_all_workers(images: int | None) -> None:
     """torch's own computes on GPUs alone; in one process it is a BatchNorm2d."""
     synced = nn.SyncBatchNorm(3).double()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from normbench import convert_norms
 from normbench.errors import UserError
 from normbench.norms import Norm, PlaneNorm
 
+from ..cases import each
 from .table import close
 
 C = 4
@@ -225,6 +227,7 @@ def lived(make: Make) -> Any:
     net = make().double()
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
             for tensor in (module.weight, module.bias, module.running_mean):
                 nn.init.normal_(tensor)
     return net
@@ -238,7 +241,7 @@ def norms(net: nn.Module) -> list[Norm]:
     return [module for module in net.modules() if isinstance(module, Norm)]
 
 
-@pytest.mark.parametrize("make", TAKEN + KEPT)
+@each("make", TAKEN + KEPT)
 def test_relu_computes_what_the_network_did(make: Make) -> None:
     net = lived(make)
     fused = convert_norms(copy.deepcopy(net), "bn", activation="relu")
@@ -246,8 +249,8 @@ def test_relu_computes_what_the_network_did(make: Make) -> None:
         close(fused.train(training)(images()), net.train(training)(images()), tolerance=1e-12)
 
 
-@pytest.mark.parametrize("make", TAKEN + KEPT)
-def test_which_norms_get_the_activation(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+@each("make", TAKEN + KEPT)
+def test_which_norms_get_the_activation(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
     net = convert_norms(lived(make).eval(), "frn", activation="auto")
     expected = ["tlu" if taken else "none" for taken in make.taken]
     assert [norm.activation for norm in norms(net)][: len(expected)] == expected
@@ -259,7 +262,7 @@ def test_which_norms_get_the_activation(make: Make, capsys: pytest.CaptureFixtur
     assert not any(module.training for module in net.modules())
 
 
-@pytest.mark.parametrize("make", TAKEN)
+@each("make", TAKEN)
 def test_the_relu_itself_is_gone(make: Make) -> None:
     """A threshold that no number reaches: what is left is the network without those ReLUs."""
     net = convert_norms(lived(make), "frn", activation="tlu")
@@ -274,8 +277,8 @@ def test_the_relu_itself_is_gone(make: Make) -> None:
         close(net.train(training)(images()), plain.train(training).bare(images()), tolerance=1e-12)
 
 
-@pytest.mark.parametrize("make", TAKEN + KEPT)
-@pytest.mark.parametrize("options", [{}, {"activation": "none"}])
+@each("make", TAKEN + KEPT)
+@each("options", [{}, {"activation": "none"}])
 def test_none_leaves_every_relu_where_it_is(make: Make, options: dict[str, Any]) -> None:
     net = lived(make)
     converted = convert_norms(copy.deepcopy(net), "bn", **options)
@@ -296,7 +299,7 @@ class SixLayers(nn.Sequential):
         super().__init__(nn.BatchNorm2d(C), nn.ReLU6(inplace=True))
 
 
-@pytest.mark.parametrize("make", [Six, SixLayers])
+@each("make", [Six, SixLayers])
 def test_of_relu6_the_cap_stays(make: Make) -> None:
     net = lived(make)
     for module in net.modules():
@@ -316,13 +319,14 @@ def test_of_relu6_the_cap_stays(make: Make) -> None:
 def test_norm_and_activation_in_one_layer_of_timm() -> None:
     layers = pytest.importorskip("timm.layers")
     for act, after in ((nn.ReLU, []), (nn.ReLU6, [nn.Hardtanh]), (nn.SiLU, [nn.SiLU])):
-        old = lived(lambda act=act: nn.Sequential(layers.BatchNormAct2d(C, act_layer=act)))
+        layer = layers.BatchNormAct2d(C, act_layer=act)
+        old = lived(partial(nn.Sequential, layer))
         new = convert_norms(copy.deepcopy(old), "bn", activation="relu")
         assert norms(new)[0].activation == ("none" if act is nn.SiLU else "relu")
         assert [type(m) for m in new[0].children()][1:] == after
         close(new(3 * images()), old(3 * images()), tolerance=1e-12)
     silent = layers.BatchNormAct2d(C, apply_act=False)
-    net = convert_norms(nn.Sequential(silent, nn.ReLU()), "frn", activation="auto")
+    net: Any = convert_norms(nn.Sequential(silent, nn.ReLU()), "frn", activation="auto")
     assert [type(m) for m in net][1:] == [nn.Identity]
     assert net[0].activation == "tlu"
 

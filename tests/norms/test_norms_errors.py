@@ -12,6 +12,7 @@ from normbench import create_norm
 from normbench.errors import UserError
 from normbench.norms import NORMS
 
+from ..cases import each
 from .table import CHANNELS, POOLING_ROWS, ROWS, Row, images
 
 CREATION = [
@@ -61,22 +62,20 @@ def test_what_cannot_be_created(
 )
 def test_an_option_that_the_norm_does_not_have(name: str, option: str, parts: list[str]) -> None:
     with pytest.raises(TypeError) as refusal:
-        create_norm(name, 8, **{option: 1})
+        create_norm(name, 8, **dict[str, Any]({option: 1}))
     assert isinstance(refusal.value, UserError)
     assert all(part in str(refusal.value) for part in [name, option, *parts]), refusal.value
 
 
-@pytest.mark.parametrize("row", POOLING_ROWS, ids=str)
+@each("row", POOLING_ROWS)
 def test_images_that_do_not_divide_the_batch(row: Row) -> None:
     norm = row.create(images=4)
     with pytest.raises(UserError, match=r"images=4 .* 6 images.*1, 2, 3, 6"):
         norm(images(n=6))
 
 
-@pytest.mark.parametrize(
-    "shape", [(2, CHANNELS + 1, 3, 3), (2, 1, 3, 3), (CHANNELS, 3, 3), (2, CHANNELS)], ids=str
-)
-@pytest.mark.parametrize("row", [row for row in ROWS if row.norm in NORMS], ids=str)
+@each("shape", [(2, CHANNELS + 1, 3, 3), (2, 1, 3, 3), (CHANNELS, 3, 3), (2, CHANNELS)])
+@each("row", [row for row in ROWS if row.norm in NORMS])
 def test_an_input_of_another_shape(row: Row, shape: tuple[int, ...]) -> None:
     with pytest.raises(UserError) as refusal:
         row.create()(torch.zeros(shape, dtype=torch.float64))

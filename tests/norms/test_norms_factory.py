@@ -13,6 +13,7 @@ from normbench import create_norm
 from normbench.errors import UserError
 from normbench.norms import NORMS, NormFactory, norm_class, options_of
 
+from ..cases import each
 from .table import ROWS, Row, close, images
 
 OWN = """
@@ -81,14 +82,14 @@ def test_a_target_that_is_none(own: str, target: str | None, message: str) -> No
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("name", NORMS)
+@each("name", NORMS)
 def test_options_are_those_of_the_signature(name: str) -> None:
     known = options_of(norm_class(name))
     assert not known.keys() & {"channels", "activation", "images", "self"}
     assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in known.values())
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@each("row", ROWS)
 def test_a_factory_gives_the_norm_with_or_without_its_activation(row: Row) -> None:
     factory = NormFactory(row.norm, images=2, options=row.options)
     assert factory.activation_name() == row.auto

@@ -11,24 +11,25 @@ from torch import Tensor, nn
 
 from normbench import create_norm
 
+from ..cases import each
 from .table import CHANNELS, ROWS, Row, close, gradients, images, perturbed, state_of
 
 
-def norm(name: str, **options: Any) -> nn.Module:
+def norm(name: str, **options: Any) -> Any:
     return create_norm(name, CHANNELS, **options).double()
 
 
-def compare(first: nn.Module, second: nn.Module, x: Tensor, tolerance: float = 1e-9) -> None:
+def compare(first: Any, second: Any, x: Tensor, tolerance: float = 1e-9) -> None:
     """Equal output, and equal gradient of the input and of weight and bias."""
-    sides = []
+    sides: list[list[Tensor]] = []
     for module in (first, second):
         leaf = x.detach().requires_grad_()
         y = module(leaf)
         sides.append([y, *gradients(y, [leaf, module.weight, module.bias])])
-    close(*sides, tolerance)
+    close(sides[0], sides[1], tolerance)
 
 
-def with_state_of(target: nn.Module, source: nn.Module) -> nn.Module:
+def with_state_of(target: nn.Module, source: nn.Module) -> Any:
     """The target with all that it shares with the source, by name."""
     shared = {k: v for k, v in source.state_dict().items() if k in target.state_dict()}
     target.load_state_dict(shared, strict=False)
@@ -55,7 +56,7 @@ GROUPINGS = [
 def test_one_norm_is_another(
     name: str, options: dict[str, Any], other: str, others: dict[str, Any]
 ) -> None:
-    first = perturbed(norm(name, **options))
+    first: Any = perturbed(norm(name, **options))
     second = with_state_of(norm(other, **others), first)
     if second.weight is None:  # none
         nn.init.ones_(first.weight)
@@ -65,18 +66,18 @@ def test_one_norm_is_another(
         compare(first, second, images())
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@each("training", [True, False])
 @pytest.mark.parametrize(("gate", "other"), [(1.0, "bn"), (0.0, "in")])
 def test_bin_with_a_gate_at_its_end(gate: float, other: str, training: bool) -> None:
-    first = perturbed(norm("bin")).train(training)
+    first: Any = perturbed(norm("bin")).train(training)
     nn.init.constant_(first.gate, gate)
     compare(first, with_state_of(norm(other), first).train(training), images())
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@each("training", [True, False])
 @pytest.mark.parametrize(("part", "other"), [(0, "in"), (1, "ln"), (2, "bn")])
 def test_sn_with_all_weight_on_one_part(part: int, other: str, training: bool) -> None:
-    first = perturbed(norm("sn")).train(training)
+    first: Any = perturbed(norm("sn")).train(training)
     for logits in (first.mean_weight, first.var_weight):
         nn.init.zeros_(logits)
         logits.data[part] = 100.0
@@ -88,8 +89,8 @@ def test_sn_takes_its_parts_in_one_order() -> None:
     compare(first, with_state_of(norm("sn", using=("in", "bn")), first), images())
 
 
-@pytest.mark.parametrize("statistic", ["mean", "std"])
-@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@each("statistic", ["mean", "std"])
+@each("training", [True, False])
 def test_rbn_starts_as_sigmoid_one_times_bn(training: bool, statistic: str) -> None:
     rbn, bn = norm("rbn", scaling_statistic=statistic).train(training), norm("bn").train(training)
     factor = torch.sigmoid(torch.tensor(1.0, dtype=torch.float64))
@@ -129,7 +130,7 @@ def test_brn_treats_r_and_d_as_constants() -> None:
     row = next(row for row in ROWS if row.name == "brn-at-once")
     brn, x = perturbed(row.create()), images().requires_grad_()
     y, state = brn(x), state_of(brn)
-    before = perturbed(row.create())
+    before: Any = perturbed(row.create())
     (ours,) = gradients(y, [x])
     (constant,) = gradients(row.formula(x, state_of(before), True, **row.options), [x])
     through = row.formula(x, state_of(before), True, **row.options, constants=False)
@@ -140,8 +141,8 @@ def test_brn_treats_r_and_d_as_constants() -> None:
     assert not torch.equal(state["running_mean"], before.running_mean)
 
 
-@pytest.mark.parametrize("block", [2, 3, 6])
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@each("block", [2, 3, 6])
+@each("row", ROWS)
 def test_images_equals_separate_forwards(row: Row, block: int) -> None:
     """N/k workers of k images: outputs side by side, gradients summed, statistics averaged."""
     together = perturbed(row.create(images=block))
@@ -153,10 +154,10 @@ def test_images_equals_separate_forwards(row: Row, block: int) -> None:
 
     own = list(together.parameters())
     theirs = [p for part in parts for p in part.parameters()]
-    gx, *each = gradients(ys, [x, *theirs])
-    summed = [sum(each[k :: len(own)]) for k in range(len(own))]
+    gx, *parameters = gradients(ys, [x, *theirs])
+    summed = [sum(parameters[k :: len(own)]) for k in range(len(own))]
     close(gradients(y, [x, *own]), [gx, *summed])
 
     for name, buffer in together.named_buffers():
-        each = torch.stack([part.get_buffer(name) for part in parts])
-        close(buffer, each.double().mean(0).to(buffer.dtype))
+        buffers = torch.stack([part.get_buffer(name) for part in parts])
+        close(buffer, buffers.double().mean(0).to(buffer.dtype))

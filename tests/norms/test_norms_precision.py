@@ -10,13 +10,12 @@ from torch import Tensor, nn
 
 from normbench import create_norm
 
+from ..cases import each
 from .table import ACTIVATIONS, CHANNELS, ROWS, Row, close, gradients, images, outcome, perturbed
 
-LAYOUTS = pytest.mark.parametrize(
-    "layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels_last"]
-)
+LAYOUTS = each("layout", [torch.contiguous_format, torch.channels_last])
 ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 3e-2}
-DTYPES = pytest.mark.parametrize("dtype", ROUNDING, ids=lambda dtype: str(dtype)[6:])
+DTYPES = each("dtype", ROUNDING)
 
 
 def check_against_float64(norm: nn.Module, x: Tensor, tolerance: float) -> None:
@@ -32,7 +31,7 @@ def check_against_float64(norm: nn.Module, x: Tensor, tolerance: float) -> None:
 
 @DTYPES
 @LAYOUTS
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@each("row", ROWS)
 def test_output_and_gradient_have_the_inputs_dtype_and_layout(
     row: Row, layout: torch.memory_format, dtype: torch.dtype
 ) -> None:
@@ -44,7 +43,7 @@ def test_output_and_gradient_have_the_inputs_dtype_and_layout(
 
 
 @LAYOUTS
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@each("activation", ACTIVATIONS)
 def test_activations_keep_dtype_and_layout(activation: str, layout: torch.memory_format) -> None:
     norm = perturbed(create_norm("bn", CHANNELS, activation=activation))
     x = images(n=2, dtype=torch.bfloat16).contiguous(memory_format=layout)
@@ -53,7 +52,7 @@ def test_activations_keep_dtype_and_layout(activation: str, layout: torch.memory
         assert tensor.is_contiguous(memory_format=layout)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@each("row", ROWS)
 def test_a_module_in_bfloat16(row: Row) -> None:
     norm = perturbed(row.create(activation="auto")).bfloat16()
     y, *grads = outcome(norm, images(dtype=torch.bfloat16))
@@ -61,7 +60,7 @@ def test_a_module_in_bfloat16(row: Row) -> None:
     assert all(t.isfinite().all() for t in (y, *grads))
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@each("row", ROWS)
 def test_inputs_of_any_strides(row: Row) -> None:
     norm = perturbed(row.create(activation="auto"))
     wide = images(height=6, width=10)
@@ -70,7 +69,7 @@ def test_inputs_of_any_strides(row: Row) -> None:
         close(outcome(one, x), outcome(other, x.clone(memory_format=torch.contiguous_format)))
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@each("row", ROWS)
 def test_statistics_are_float32_under_autocast(row: Row) -> None:
     conv = nn.Conv2d(3, CHANNELS, 3)
     norm = perturbed(row.create()).float()
@@ -94,7 +93,7 @@ def far() -> Tensor:
     return 1000 + torch.randn(4, CHANNELS, 8, 8, generator=random)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@each("row", ROWS)
 def test_a_mean_of_a_thousand_deviations(row: Row) -> None:
     norm = row.create().float()
     exact = copy.deepcopy(norm).double()

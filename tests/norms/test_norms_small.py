@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from normbench import create_norm
 from normbench.errors import UserError
 
+from ..cases import each
 from .table import CHANNELS, ROWS, Row, close, gradients, images, outcome, perturbed, state_of
 
 
@@ -23,7 +25,7 @@ def check_refusal(norm: nn.Module, x: torch.Tensor) -> None:
     close(dict(norm.state_dict()), dict(before), tolerance=0)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@each("row", ROWS)
 def test_one_image(row: Row) -> None:
     norm, x = perturbed(row.create()), images(n=1)
     state = state_of(norm)
@@ -31,8 +33,8 @@ def test_one_image(row: Row) -> None:
     close(dict(norm.state_dict()), {key: state[key].detach() for key in norm.state_dict()})
 
 
+@each("row", ROWS)
 @pytest.mark.parametrize(("n", "needed"), [(4, "min_pixels"), (1, "min_pixels_alone")])
-@pytest.mark.parametrize("row", ROWS, ids=str)
 def test_maps_of_one_pixel_in_training(row: Row, n: int, needed: str) -> None:
     norm, x = perturbed(row.create()), images(n=n, height=1, width=1)
     if getattr(row, needed) > 1:
@@ -43,18 +45,18 @@ def test_maps_of_one_pixel_in_training(row: Row, n: int, needed: str) -> None:
         close(norm(x), row.reference(x, state, True), row.tolerance)
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.min_pixels == 1], ids=str)
+@each("row", [row for row in ROWS if row.min_pixels == 1])
 def test_maps_of_one_pixel_in_evaluation(row: Row) -> None:
     norm, x = perturbed(row.create()).eval(), images(n=1, height=1, width=1)
     close(norm(x), row.reference(x, state_of(norm), False), row.tolerance)
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.min_pixels > 1], ids=str)
+@each("row", [row for row in ROWS if row.min_pixels > 1])
 def test_maps_of_one_pixel_are_refused_in_evaluation_too(row: Row) -> None:
     check_refusal(row.create().eval(), images(n=4, height=1, width=1))
 
 
-@pytest.mark.parametrize("row", [r for r in ROWS if r.min_pixels < r.min_pixels_alone], ids=str)
+@each("row", [r for r in ROWS if r.min_pixels < r.min_pixels_alone])
 def test_maps_of_one_pixel_are_refused_with_one_image_per_worker(row: Row) -> None:
     check_refusal(row.create(images=1), images(n=4, height=1, width=1))
 
@@ -67,7 +69,7 @@ def test_a_group_of_one_channel_on_one_pixel_is_refused() -> None:
 def test_learned_eps_lets_a_gradient_through_where_frn_leaves_the_sign() -> None:
     x = images(height=1, width=1).requires_grad_()
     fixed = create_norm("frn", CHANNELS).double()
-    learned = create_norm("frn", CHANNELS, learned_eps=True, eps_init=1.0).double()
+    learned: Any = create_norm("frn", CHANNELS, learned_eps=True, eps_init=1.0).double()
     close(fixed(x), x.sign(), tolerance=1e-2)
     through_fixed, *_ = gradients(fixed(x), [x])
     through_learned, to_eps = gradients(learned(x), [x, learned.eps_learned])

@@ -5,19 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ..cases import each
 from . import textbook
 from .table import ROWS, Row, close, full, gradients, images, perturbed, state_of
 
-CASES = [
-    pytest.param(row, activation, id=f"{row}-{activation}")
-    for row in ROWS
-    for activation in (*row.activations, "auto")
-]
 
-
-@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-@pytest.mark.parametrize(("row", "activation"), CASES)
+@each("training", [True, False])
+@each("activation", [*textbook.ACTIVATIONS, "auto"])
+@each("row", ROWS)
 def test_output_gradients_and_running_statistics(row: Row, activation: str, training: bool) -> None:
+    if activation not in (*row.activations, "auto"):
+        return
     norm = perturbed(row.create(activation=activation)).train(training)
     x = images().requires_grad_()
     state = state_of(norm)
@@ -36,7 +34,7 @@ def test_output_gradients_and_running_statistics(row: Row, activation: str, trai
     close(dict(norm.state_dict()), {key: state[key].detach() for key in norm.state_dict()})
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@each("row", ROWS)
 def test_several_steps_then_evaluation(row: Row) -> None:
     norm = perturbed(row.create())
     state = state_of(norm)
@@ -46,7 +44,7 @@ def test_several_steps_then_evaluation(row: Row) -> None:
     close(norm(images(seed=9)), row.reference(images(seed=9), state, False), row.tolerance)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@each("row", ROWS)
 def test_a_new_norm_holds_exactly_the_state_of_the_design(row: Row) -> None:
     close(dict(row.create().state_dict()), row.state())
 
@@ -61,14 +59,14 @@ def test_a_new_norm_holds_exactly_the_state_of_the_design(row: Row) -> None:
         ("prelu", {"alpha": full(0.25)}),
     ],
 )
-@pytest.mark.parametrize("row", [r for r in ROWS if "tlu" in r.activations], ids=str)
+@each("row", [r for r in ROWS if "tlu" in r.activations])
 def test_an_activation_adds_its_learned_parts(
     row: Row, activation: str, learned: dict[str, torch.Tensor]
 ) -> None:
     close(dict(row.create(activation=activation).state_dict()), row.state() | learned)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@each("row", ROWS)
 def test_a_loaded_state_computes_the_same(row: Row) -> None:
     norm, other = perturbed(row.create()), row.create()
     other.load_state_dict(norm.state_dict())

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from normbench import create_norm
 
-from .table import CHANNELS, close, images, outcome, perturbed
+from ..cases import each
+from .table import CHANNELS, close, gradients, images, outcome, perturbed
 
 PAIRS = [
     pytest.param("bn", {}, nn.BatchNorm2d(CHANNELS), id="bn"),
@@ -59,16 +60,14 @@ def test_as_torchs_layer_followed_by_relu_in_float32(
     close(outcome(ours, x), outcome(nn.Sequential(torchs, nn.ReLU()), x), tolerance=1e-5)
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"size": 3}, {"size": 4, "alpha": 0.3, "beta": 0.5, "k": 1.5}], ids=str
-)
+@each("options", [{}, {"size": 3}, {"size": 4, "alpha": 0.3, "beta": 0.5, "k": 1.5}])
 def test_lrn_is_torchs_with_alexnets_constants(options: dict[str, Any]) -> None:
     alexnet = {"size": 5, "alpha": 5e-4, "beta": 0.75, "k": 2.0}
     ours = create_norm("lrn", CHANNELS, **options).double()
     x = images().requires_grad_()
     y, expected = ours(x), nn.LocalResponseNorm(**(alexnet | options))(x)
     close(y, expected)
-    close(*(torch.autograd.grad(z.square().sum(), x) for z in (y, expected)))
+    close(gradients(y, [x]), gradients(expected, [x]))
 
 
 def test_prelu_is_torchs() -> None:

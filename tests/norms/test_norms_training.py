@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from normbench import create_norm
 from normbench.norms import NORMS, Norm, Role
 from normbench.norms.activation import Activation
 
+from ..cases import each
 from . import textbook
 from .table import ACTIVATIONS, CHANNELS, ROWS, Row, close, full, gradients, images, perturbed
 
@@ -19,7 +19,7 @@ def test_the_default_role_is_ordinary_training() -> None:
     assert Role() == Role(decay=True, lr_multiplier=1.0, interval=None)
 
 
-@pytest.mark.parametrize("row", OURS, ids=str)
+@each("row", OURS)
 def test_only_a_gate_has_a_role_of_its_own(row: Row) -> None:
     norm = row.create()
     assert isinstance(norm, Norm)
@@ -29,7 +29,7 @@ def test_only_a_gate_has_a_role_of_its_own(row: Row) -> None:
     assert norm.roles == ({"gate": gate} if "gate" in names else {})
 
 
-@pytest.mark.parametrize("row", OURS, ids=str)
+@each("row", OURS)
 def test_project_clamps_the_gate_and_nothing_else(row: Row) -> None:
     norm = row.create(activation="auto")
     for parameter in norm.parameters():
@@ -43,7 +43,7 @@ def test_project_clamps_the_gate_and_nothing_else(row: Row) -> None:
         assert parameter.requires_grad
 
 
-@pytest.mark.parametrize("row", OURS, ids=str)
+@each("row", OURS)
 def test_a_step_and_a_projection_lower_the_loss(row: Row) -> None:
     """Every parameter takes a gradient, and the norm trains."""
     norm = perturbed(row.create(activation="auto", **row.gradcheck_options))
@@ -62,7 +62,7 @@ def test_a_step_and_a_projection_lower_the_loss(row: Row) -> None:
     assert losses[1] < losses[0]
 
 
-@pytest.mark.parametrize("row", OURS, ids=str)
+@each("row", OURS)
 def test_what_a_norm_says_it_learned_is_beside_weight_and_bias(row: Row) -> None:
     norm = row.create(activation="auto")
     hidden = {"weight", "bias"}
@@ -80,7 +80,7 @@ def test_learned_state_has_the_form_that_papers_show() -> None:
     close(create_norm("frn", CHANNELS, activation="tlu").double().learned(), {"tau": full(0)})
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@each("name", ACTIVATIONS)
 def test_an_activation_alone(name: str) -> None:
     activation = perturbed(Activation(CHANNELS, name).double())
     state = dict(activation.named_parameters())
@@ -91,8 +91,8 @@ def test_an_activation_alone(name: str) -> None:
     close(gradients(y, leaves), gradients(expected, leaves))
 
 
-@pytest.mark.parametrize("fused", [True, False], ids=["fused", "alone"])
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@each("fused", [True, False])
+@each("name", ACTIVATIONS)
 def test_at_a_tie_the_gradient_goes_to_the_learned_part(name: str, fused: bool) -> None:
     """The whole of it: torch.maximum would halve it."""
     norm = create_norm("none", CHANNELS, activation=name) if fused else Activation(CHANNELS, name)
