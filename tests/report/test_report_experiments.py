@@ -32,6 +32,7 @@ WANTED = (
     *("frn_table4", "frn_table5", "frn_epsilon", "sn_table", "sn_ratios", "sn_evaluation"),
     *("rbn_table1", "rbn_table2", "rbn_table3", "rbn_table4", "rbn_distribution", "bin_networks"),
     *("bin_gate", "bn_inference", "classic", "quick", "batch_size", "learning_rate"),
+    *("weight_standardization", "where_batch_statistics"),
 )
 
 
