@@ -1,4 +1,4 @@
-"""Weight Standardization. Qiao et al. 2019, arXiv 1903.10520, equations 2 and 3.
+"""Weight Standardization. Qiao et al. 2019, arXiv 1903.10520.
 
 Each filter of a convolution is used with mean 0 and variance 1. It is no norm of activations, but is
 ablated like one: GN + WS.

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from normbench.norms import Norm
 
 EVALUATION_BATCH = 500
 
@@ -40,39 +38,6 @@ def accuracy(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Accu
         loss = loss + F.cross_entropy(logits, truth, reduction="sum")
     percent = 100 * top5.item() / images if enough else None
     return Accuracy(100 * top1.item() / images, percent, loss.item() / images)
-
-
-@torch.no_grad()
-def channel_mean_deviation(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tensor]:
-    """How far the means of channels spread over images behind each norm without activation.
-
-    By layer, [C]: the deviation over all images of `batches` [B, 3, H, W] of the mean of a channel's
-    pixels, as a share of the deviation of all its pixels over all images; in evaluation mode. After
-    Gao et al. 2021, whose figure compares the stability of features behind BN and behind RBN.
-    """
-    model.eval()
-    outputs: dict[str, list[Tensor]] = {}
-
-    def keep(layer: str) -> Callable[[nn.Module, object, Tensor], None]:
-        return lambda module, given, y: outputs.setdefault(layer, []).append(
-            torch.stack([y.float().mean((2, 3)), y.float().square().mean((2, 3))])
-        )
-
-    hooks = [
-        module.register_forward_hook(keep(layer))
-        for layer, module in model.named_modules()
-        if isinstance(module, Norm) and module.activation == "none"
-    ]
-    for images in batches:
-        model(images)
-    for hook in hooks:
-        hook.remove()
-    found = {}
-    for layer, parts in outputs.items():
-        means, squares = torch.cat(parts, dim=1)
-        whole = (squares.mean(0) - means.mean(0).square()).clamp_min(1e-12).sqrt()
-        found[layer] = means.std(0) / whole
-    return found
 
 
 @contextlib.contextmanager

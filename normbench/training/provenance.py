@@ -32,10 +32,12 @@ def thresholds(module: Activated) -> dict[str, Tensor]:
 
 def learned(model: nn.Module) -> dict[str, dict[str, list[float]]]:
     """The same as plain numbers."""
-    return {
-        layer: {key: [round(v, 6) for v in t.flatten().tolist()] for key, t in own.items()}
-        for layer, own in learned_tensors(model).items()
-    }
+    return {layer: plain(own) for layer, own in learned_tensors(model).items()}
+
+
+def plain(tensors: dict[str, Tensor]) -> dict[str, list[float]]:
+    """Each tensor as a list of numbers with six digits behind the point."""
+    return {key: [round(v, 6) for v in t.flatten().tolist()] for key, t in tensors.items()}
 
 
 def versions() -> dict[str, str]:

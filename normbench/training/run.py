@@ -21,12 +21,12 @@ from normbench.record.display import Follower
 from normbench.record.record import Metrics, Record, Row
 from normbench.settings.schema import Settings
 from normbench.training import checkpoint, memory
+from normbench.training.channel_means import channel_means
 from normbench.training.cuda_graph import Replay, recorded
 from normbench.training.evaluate import (
     EVALUATION_BATCH,
     Accuracy,
     accuracy,
-    channel_mean_deviation,
     population_statistics,
 )
 from normbench.training.network import check, device_of, seeded_network
@@ -36,6 +36,7 @@ from normbench.training.provenance import (
     git_commit,
     learned,
     peak_memory_mib,
+    plain,
     versions,
 )
 from normbench.training.step import Step
@@ -230,13 +231,12 @@ class Run:
             return accuracy(self.model, self.feed.test(EVALUATION_BATCH))
 
     def learned(self) -> dict[str, dict[str, list[float]]]:
-        """What the norms learned, and the spread of their channel means where that is asked for."""
+        """What the norms learned, and the means of their channels where that is asked for."""
         found = learned(self.model)
         if self.settings.channel_means:
             images = (some for some, _ in self.feed.test(EVALUATION_BATCH))
-            spread = channel_mean_deviation(self.model, images)
-            for layer, values in spread.items():
-                found.setdefault(layer, {})["mean_deviation"] = values.tolist()
+            for layer, own in channel_means(self.model, images).items():
+                found.setdefault(layer, {}).update(plain(own))
         return found
 
     def fresh_batches(self, epoch: int) -> Iterator[Tensor]:

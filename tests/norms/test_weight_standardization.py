@@ -23,7 +23,7 @@ LAYOUTS = [torch.contiguous_format, torch.channels_last]
 
 
 def textbook(weight: Tensor) -> Tensor:
-    """Qiao et al. 2019, equations 2 and 3, ε inside the root."""
+    """Qiao et al. 2019: less the mean, by the biased deviation of each filter; ε inside the root."""
     mean = weight.mean((1, 2, 3), keepdim=True)
     var = (weight - mean).square().mean((1, 2, 3), keepdim=True)
     return (weight - mean) / torch.sqrt(var + 1e-5)

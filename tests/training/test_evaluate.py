@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from normbench import create_norm
 from normbench.record.record import Record
 from normbench.settings.schema import Settings
-from normbench.training.evaluate import accuracy, channel_mean_deviation, population_statistics
+from normbench.training.evaluate import accuracy, population_statistics
 
 IMAGES, WORKERS, CHANNELS = 3, 2, 4
 
@@ -173,18 +173,6 @@ def test_precise_changes_the_evaluation_and_not_the_training(
     assert all(torch.equal(one[key], two[key]) for key in one)
     assert running["train_loss"] == precise["train_loss"]
     assert running["test_loss"] != precise["test_loss"]
-
-
-def test_spread_of_channel_means() -> None:
-    """Against its definition, behind the one norm that has no activation."""
-    torch.manual_seed(0)
-    images = torch.randn(600, 3, 4, 4) + torch.randn(600, 3, 1, 1)
-    bare, bent = create_norm("gn", 3, groups=1), create_norm("bn", 3, activation="relu")
-    found = channel_mean_deviation(nn.Sequential(bare, bent), images.split(250))
-    y = bare(images)
-    expected = y.mean((2, 3)).std(0) / y.transpose(0, 1).flatten(1).std(1)
-    assert list(found) == ["0"]
-    torch.testing.assert_close(found["0"], expected, rtol=1e-3, atol=0)
 
 
 def test_population_statistics_of_renorm_do_not_depend_on_the_order() -> None:
