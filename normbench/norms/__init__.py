@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from normbench.norms.base import BatchStatistics, Norm, PlaneNorm, Role, pure, pure_by_image
+    from normbench.norms.base import BatchStatistics, Norm, PlaneNorm, Role
     from normbench.norms.create import NormFactory, create_norm, options_of
     from normbench.norms.plane import (
         Affine,
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 __all__ = [
     "NORMS", "Affine", "BatchStatistics", "Moments", "Norm", "NormFactory", "PlaneNorm", "Role",
     "blend", "create_norm", "divide_by_rms", "mixture", "norm_class", "options_of", "per_image",
-    "pool", "pure", "pure_by_image", "standardize",
+    "pool", "standardize",
 ]  # fmt: skip
 
 NAMES = {
-    "base": "BatchStatistics Norm PlaneNorm Role pure pure_by_image",
+    "base": "BatchStatistics Norm PlaneNorm Role",
     "create": "NormFactory create_norm options_of",
     "plane": "Affine Moments blend divide_by_rms mixture pool standardize",
     "registry": "NORMS norm_class per_image",

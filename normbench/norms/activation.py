@@ -8,14 +8,12 @@ prelu       max(y, 0) + α·min(y, 0), α from ¼  He et al. 2015, arXiv 1502.01
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from normbench.errors import UserError, did_you_mean
-from normbench.ops import Floor, mapped
+from normbench.ops import LowerBound, mapped
 
 ACTIVATIONS = ("none", "relu", "tlu", "affine_tlu", "prelu")
 
@@ -42,7 +40,7 @@ class Activated(nn.Module):
         slope = {"affine_tlu": 0.0, "prelu": 0.25}.get(activation)
         self.alpha = None if slope is None else nn.Parameter(torch.full((channels,), slope))
 
-    def floor(self) -> Floor:
+    def lower_bound(self) -> LowerBound:
         """The part of the activation that an affine map of planes carries with it."""
         if self.activation == "relu":
             return 0.0
@@ -62,16 +60,17 @@ class Activated(nn.Module):
         """The whole activation of y [N, C, H, W]."""
         if self.activation == "tlu":
             assert self.tau is not None
-            return mapped(self, partial(identity, self.tau), y, self.tau, pure="image")
+            return mapped(self, identity, y, self.tau, traceable=True)
         return F.relu(y) if self.activation == "relu" else self.bend(y)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, activation={self.activation}"
 
 
-def identity(like: Tensor, _moments: object) -> tuple[Tensor, Tensor]:
-    """1·y + 0."""
-    return torch.ones_like(like), torch.zeros_like(like)
+def identity(module: Activated, *_: object) -> tuple[Tensor, Tensor]:
+    """The map 1·y + 0 as a mix of `ops.mapped`."""
+    assert module.tau is not None
+    return torch.ones_like(module.tau), torch.zeros_like(module.tau)
 
 
 class Activation(Activated):

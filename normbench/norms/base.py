@@ -11,12 +11,12 @@ One that pools over images keeps running statistics for evaluation: see `batch.p
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -82,57 +82,62 @@ def project_own(module: nn.Module) -> None:
             parameter.data.clamp_(*role.interval)
 
 
-Class = TypeVar("Class", bound=type)
-
-
-def pure(norm: Class) -> Class:
-    """Says of a class of norms that `mix` and `known` read nothing but the moments and the norm's own
-    parameters, buffers and attributes that are numbers, words or tuples of them, and change nothing
-    but buffers.
-
-    It may then be recorded once and played from the record, which is several times faster on small
-    inputs: see `ops.mapped`. A norm without it is as right; a class derived from it says it anew.
-    """
-    norm.is_pure = "batch"  # type: ignore[attr-defined]
-    return norm
-
-
-def pure_by_image(norm: Class) -> Class:
-    """The same, and moreover each image is normalized by itself and nothing is changed."""
-    norm.is_pure = "image"  # type: ignore[attr-defined]
-    return norm
-
-
 class PlaneNorm(Norm):
     """A norm that sees its input through the moments of planes: [N, C, H, W] in, the same out.
+
+    traceable = True says of a class that `mix` and `fixed_map` read nothing but the moments and the
+    norm's own parameters, buffers and plain attributes (numbers, words, tuples of them), and change
+    nothing but buffers. A norm without it is as right. A class that overrides a method says it anew.
 
     Output and gradient have the input's dtype and memory format; statistics are float32 at least.
     Raises UserError for an input that is not [N, channels, H, W].
     """
 
+    traceable: ClassVar[bool] = False  # see `ops.mapped`: several times faster on small inputs
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """`traceable` is inherited by a class whose methods are those of the class that declares it."""
+        super().__init_subclass__(**options)
+        declares = next(one for one in cls.__mro__ if "traceable" in vars(one))
+        if any(
+            inspect.getattr_static(cls, name) is not method for name, method in computing(declares)
+        ):
+            cls.traceable = False
+
     def mix(self, moments: Moments) -> Affine:
         """From the moments of each plane [N, C] to the map that normalizes it, in [N, C]."""
         raise NotImplementedError(f"{type(self).__name__} has no mix")
 
-    def known(self) -> Affine | None:
+    def fixed_map(self) -> Affine | None:
         """The map where it needs no moments of the input (a batch norm in evaluation)."""
         return None
 
     def forward(self, x: Tensor) -> Tensor:
         self.check(x)
-        between = partial(self.map_of, count=x.shape[2] * x.shape[3])
-        pure = vars(type(self)).get("is_pure", "no")
-        return self.bend(mapped(self, between, x, self.floor(), pure, _tracking.get()))
+        y = mapped(
+            self, type(self).map_of, x, self.lower_bound(),
+            traceable=self.traceable, state=_tracking.get(),
+        )  # fmt: skip
+        return self.bend(y)
 
     def map_of(self, moments: Callable[[], tuple[Tensor, Tensor]], count: int) -> Affine:
-        """The map of each plane, weight and bias included; the moments are taken if they are needed."""
-        affine = self.known()
+        """The map of each plane of `count` pixels, weight and bias included; the moments are taken
+        where they are needed."""
+        affine = self.fixed_map()
         if affine is None:
             affine = self.mix(Moments(*moments(), count))
         if self.weight is None:
             return affine
         wide = affine.scale.dtype
         return affine.then(Affine(self.weight.to(wide), self.bias.to(wide)))
+
+
+def computing(norm: type) -> Iterator[tuple[str, Any]]:
+    """The methods and properties of a class of norms by which it may compute its map."""
+    for name in set(dir(norm)) - set(dir(nn.Module)) - {"learned", "project", "check", "bend"}:
+        method = inspect.getattr_static(norm, name)
+        if callable(method) or isinstance(method, (property, classmethod, staticmethod)):
+            yield name, method
 
 
 _tracking = ContextVar("_tracking", default=True)

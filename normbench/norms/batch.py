@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from normbench.norms.base import BatchStatistics, pure
+from typing import ClassVar
+
+from normbench.norms.base import BatchStatistics
 from normbench.norms.plane import Affine, Moments, pool, standardize
 
 
-@pure
 class BatchNorm(BatchStatistics):
     """Standardizes each channel over the pixels of a worker's images.
 
     Training normalizes with the biased variance; running_var takes the factor m / (m − 1).
     """
+
+    traceable: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -26,7 +29,7 @@ class BatchNorm(BatchStatistics):
         self.eps = eps
         self.keep_running(momentum)
 
-    def known(self) -> Affine | None:
+    def fixed_map(self) -> Affine | None:
         return None if self.training else standardize(self.running(), self.eps)
 
     def mix(self, moments: Moments) -> Affine:

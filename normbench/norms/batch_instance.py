@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
-from normbench.norms.base import BatchStatistics, Role, pure
+from normbench.norms.base import BatchStatistics, Role
 from normbench.norms.plane import Affine, Moments, blend, pool, standardize
 
 
-@pure
 class BatchInstanceNorm(BatchStatistics):
     """gate·BN(x) + (1 − gate)·IN(x), a mixture of normalized outputs with one gate per channel.
 
@@ -17,6 +18,8 @@ class BatchInstanceNorm(BatchStatistics):
     weight decay, and put back into [0, 1] after each step. In evaluation BN is running and IN is not.
     Maps of 1×1 are a UserError, as for IN.
     """
+
+    traceable: ClassVar[bool] = True
 
     def __init__(
         self,

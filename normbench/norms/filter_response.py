@@ -11,12 +11,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from normbench.norms.base import PlaneNorm, pure_by_image
+from normbench.norms.base import PlaneNorm
 from normbench.norms.group import group_size
 from normbench.norms.plane import Affine, Moments, divide_by_rms, pool
 
 
-@pure_by_image
 class FilterResponseNorm(PlaneNorm):
     """Divides each plane by its root mean square: x / sqrt(E[x²] + ε).
 
@@ -24,6 +23,7 @@ class FilterResponseNorm(PlaneNorm):
     on which the fixed ε leaves little but the sign.
     """
 
+    traceable: ClassVar[bool] = True
     auto_activation: ClassVar[str] = "tlu"
 
     def __init__(
@@ -56,10 +56,10 @@ class FilterResponseNorm(PlaneNorm):
         return divide_by_rms(moments, self.epsilon())
 
 
-@pure_by_image
 class GroupFilterResponseNorm(PlaneNorm):
     """GFRN: divides groups of channels of an image by their root mean square; options as for GN."""
 
+    traceable: ClassVar[bool] = True
     auto_activation: ClassVar[str] = "tlu"
 
     def __init__(
@@ -80,10 +80,10 @@ class GroupFilterResponseNorm(PlaneNorm):
         return divide_by_rms(pool(moments, channels=self.group_size), self.eps)
 
 
-@pure_by_image
 class LayerFilterResponseNorm(PlaneNorm):
     """LFRN: divides each image by the root mean square of all its channels and pixels."""
 
+    traceable: ClassVar[bool] = True
     auto_activation: ClassVar[str] = "tlu"
 
     def __init__(

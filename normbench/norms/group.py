@@ -6,14 +6,17 @@ comparison. IN: Ulyanov et al. 2016, arXiv 1607.08022. GN: Wu & He 2018, arXiv 1
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from normbench.errors import UserError, divisors
-from normbench.norms.base import PlaneNorm, pure_by_image
+from normbench.norms.base import PlaneNorm
 from normbench.norms.plane import Affine, Moments, pool, standardize
 
 
-@pure_by_image
 class LayerNorm(PlaneNorm):
     """Standardizes each image over all its channels and pixels: GN with one group."""
+
+    traceable: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -30,9 +33,10 @@ class LayerNorm(PlaneNorm):
         return standardize(pool(moments, channels=None), self.eps)
 
 
-@pure_by_image
 class InstanceNorm(PlaneNorm):
     """Standardizes each plane: GN with as many groups as channels. Maps of 1×1 are a UserError."""
+
+    traceable: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -49,13 +53,14 @@ class InstanceNorm(PlaneNorm):
         return standardize(moments, self.eps)
 
 
-@pure_by_image
 class GroupNorm(PlaneNorm):
     """Standardizes each image over groups of contiguous channels.
 
     groups: how many (32 unless told); or channels_per_group: how large. UserError where they do not
     divide the channels, or where both are given.
     """
+
+    traceable: ClassVar[bool] = True
 
     def __init__(
         self,

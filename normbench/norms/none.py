@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
-from normbench.norms.base import PlaneNorm, pure_by_image, wide
+from normbench.norms.base import PlaneNorm, wide
 from normbench.norms.plane import Affine
 
 
-@pure_by_image
 class NoNorm(PlaneNorm):
     """y = x + bias."""
+
+    traceable: ClassVar[bool] = True
 
     def __init__(
         self, channels: int, *, activation: str = "none", images: int | None = None
@@ -18,6 +21,6 @@ class NoNorm(PlaneNorm):
         super().__init__(channels, activation=activation, images=images)
         self.weight = None
 
-    def known(self) -> Affine:
+    def fixed_map(self) -> Affine:
         bias = wide(self.bias)
         return Affine(torch.ones_like(bias), bias)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from normbench.errors import UserError
-from normbench.norms.base import PlaneNorm, move, pure, wide
+from normbench.norms.base import PlaneNorm, move, wide
 from normbench.norms.plane import Affine, Moments, pool, standardize
 
 PAPER_STEPS = 40_000  # r_max grows over steps 5,000 to 40,000, d_max over 5,000 to 25,000
 
 
-@pure
 class BatchRenorm(PlaneNorm):
     """BN whose output is corrected, without gradient, towards the running statistics.
 
@@ -21,6 +22,8 @@ class BatchRenorm(PlaneNorm):
     warmup: r_max grows from 1 and d_max from 0 on the paper's schedule over 40,000 steps (True), the
     same over so many steps (a number), or not at all (False).
     """
+
+    traceable: ClassVar[bool] = True
 
     running_mean: Tensor
     running_std: Tensor
@@ -50,7 +53,7 @@ class BatchRenorm(PlaneNorm):
         self.register_buffer("running_std", torch.ones(channels))
         self.register_buffer("num_batches_tracked", torch.tensor(0))
 
-    def known(self) -> Affine | None:
+    def fixed_map(self) -> Affine | None:
         if self.training:
             return None
         scale = 1 / wide(self.running_std)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
 
-from normbench.norms.base import BatchStatistics, pure
+from normbench.norms.base import BatchStatistics
 from normbench.norms.plane import Affine, Moments, pool, standardize
 
 
-@pure
 class RepresentativeBatchNorm(BatchStatistics):
     """BN between two calibrations by the statistics of each plane.
 
@@ -21,6 +20,8 @@ class RepresentativeBatchNorm(BatchStatistics):
     sigmoid(1)·BN, not BN. The authors' code adds the centring to the caller's tensor; here nothing
     changes the input.
     """
+
+    traceable: ClassVar[bool] = True
 
     def __init__(
         self,

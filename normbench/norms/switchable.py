@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from normbench.errors import UserError
-from normbench.norms.base import BatchStatistics, pure
+from normbench.norms.base import BatchStatistics
 from normbench.norms.plane import Affine, Moments, mixture, pool, standardize
 
 PARTS = ("in", "ln", "bn")
 
 
-@pure
 class SwitchableNorm(BatchStatistics):
     """Standardizes with a learned mixture of instance, layer and batch statistics.
 
@@ -25,6 +24,7 @@ class SwitchableNorm(BatchStatistics):
     one of an instance, which is NaN on 1×1 maps. In evaluation only the BN part is running.
     """
 
+    traceable: ClassVar[bool] = True
     unbiased: ClassVar[bool] = False
 
     def __init__(

@@ -1,22 +1,22 @@
-"""The only two passes over the pixels, each with its backward: moments of planes, affine of planes.
+"""The only two passes over the pixels, each with its backward: moments of planes, affine map of planes.
 
-    planes = Planes(x);  mean, var = planes.moments();  y = planes.affine(scale, shift, floor)
+    planes = Planes(x);  mean, var = planes.moments();  y = planes.affine(scale, shift, lower_bound)
 
 What happens between the two, in [N, C], is ordinary autograd. The backward pass has the same shape:
 Σg and Σg·x of each plane, the derivative of what lies between, then one map gx = a·g + p·x + q.
 So of all tensors of x's size only x itself is kept.
 
-The four functions are defined in `eager`, compiled for the CPU in `cpu` and for GPUs in `triton`. Which
-of them runs is chosen for each tensor, unless `use` or the environment variable NORMBENCH_OPS says
-otherwise.
+The four functions are defined in `reference` and compiled in `cpu` and `triton`. Which of them runs is
+chosen for each tensor, unless `use` or the environment variable NORMBENCH_OPS says otherwise.
+`mix` traces what lies between the two passes, and then executes it without torch.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from types import ModuleType, TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +24,10 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from normbench.errors import UserError, did_you_mean
-from normbench.ops import eager
-from normbench.ops.eager import Floor
-from normbench.ops.recording import Between
+from normbench.ops import reference
+from normbench.ops.reference import LowerBound
 
-__all__ = ["Floor", "Planes", "mapped", "use"]
+__all__ = ["LowerBound", "Planes", "mapped", "use"]
 
 BACKENDS = ("auto", "eager", "cpu", "triton")
 
@@ -36,8 +35,8 @@ BACKENDS = ("auto", "eager", "cpu", "triton")
 class use:  # noqa: N801  (a function that is also a context manager, as torch.set_grad_enabled)
     """Chooses the backend, from now on or, in a `with`, until its end: one of BACKENDS.
 
-    auto is the fastest that can run for a tensor; a backend that cannot falls back to eager.
-    None changes nothing. Raises UserError for another name.
+    auto is the fastest that can run for a tensor; eager is `reference`; a backend that cannot run for
+    a tensor leaves it to `reference`. None changes nothing. Raises UserError for another name.
     """
 
     chosen = "auto"
@@ -77,34 +76,33 @@ def _backend(x: Tensor) -> ModuleType:
         from normbench.ops import triton
 
         return triton
-    return eager
+    return reference
 
 
 def mapped(
     module: nn.Module,
-    between: Between,
+    mix: Callable[..., tuple[Tensor, Tensor]],
     x: Tensor,
-    floor: Floor,
-    pure: Literal["no", "batch", "image"],
+    lower_bound: LowerBound,
+    *,
+    traceable: bool,
     state: Hashable = None,
 ) -> Tensor:
-    """max(scale·x + shift, floor), where (scale, shift) = between(moments) and moments() gives those of
-    the planes of x.
+    """max(scale·x + shift, lower_bound), where (scale, shift) = mix(module, moments, H·W).
 
-    pure: `between` depends on its argument, on `state`, and on the module's own parameters, buffers
-    and attributes that are numbers, words or tuples of them, and changes nothing but the buffers. On
-    the CPU it is then recorded once and played from the record. "image": what it does to an image does
-    not depend on the others, and it changes nothing; then the record is of one image, and each goes
-    through both passes while it is in the cache.
+    moments() gives the mean and the variance of the planes of x [N, C, H, W]. traceable: `mix` depends
+    on nothing but its arguments, the module's own parameters, buffers and plain attributes (numbers,
+    words, functions, tuples of them), and `state`; and it changes nothing but the buffers. On the CPU it
+    is then traced once for each shape and executed by compiled code.
     """
-    if pure != "no" and x.is_cpu and use.chosen in ("auto", "cpu"):
-        from normbench.ops.played import play
+    if traceable and x.is_cpu and use.chosen in ("auto", "cpu"):
+        from normbench.ops.mix.autograd import fused
 
-        y = play(module, between, x, floor, pure == "image", state)
+        y = fused(module, mix, x, lower_bound, state)
         if y is not None:
             return y
     planes = Planes(x)
-    return planes.affine(*between(planes.moments), floor)
+    return planes.affine(*mix(module, planes.moments, x.shape[2] * x.shape[3]), lower_bound)
 
 
 class Planes:
@@ -116,9 +114,7 @@ class Planes:
     def __init__(self, x: Tensor) -> None:
         self.x = x
         self.mapped = False
-        self.link: dict[str, Any] | None = (
-            None  # how the backward of affine reaches that of moments
-        )
+        self.link: dict[str, Any] | None = None  # from the backward of affine to that of moments
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and biased variance of each plane, [N, C], float32 at least."""
@@ -127,13 +123,13 @@ class Planes:
         self.x, mean, var = _Moments.apply(self.x, self.link)
         return mean, var
 
-    def affine(self, scale: Tensor, shift: Tensor, floor: Floor = None) -> Tensor:
-        """max(scale·x + shift, floor) in x's dtype and memory format; scale, shift [N, C] or [C]."""
+    def affine(self, scale: Tensor, shift: Tensor, lower_bound: LowerBound = None) -> Tensor:
+        """max(scale·x + shift, lower_bound) in x's dtype and memory format; scale, shift [N, C] or [C]."""
         assert not self.mapped, "the backward pass of one affine map: take Planes(x) anew"
         self.mapped = True
         planes = self.x.shape[:2]
         y: Tensor = _Affine.apply(
-            self.x, scale.expand(planes), shift.expand(planes), floor, self.link
+            self.x, scale.expand(planes), shift.expand(planes), lower_bound, self.link
         )
         return y
 
@@ -156,41 +152,44 @@ class _Moments(Function):
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, g: Tensor, g_mean: Tensor, g_var: Tensor) -> tuple[Tensor, None]:
         x, mean = ctx.saved_tensors
-        pixels = x.shape[2] * x.shape[3]
-        p = g_var * (2 / pixels)  # d var / dx = 2 (x − mean) / HW
-        q = g_mean / pixels - p * mean  # d mean / dx = 1 / HW
+        p, q = reference.through_moments(mean, g_mean, g_var, x.shape[2] * x.shape[3])
         # g came through _Affine untouched; its factor and its mask are applied here, in the same pass
         if "map" not in ctx.link:  # the moments were used, and the planes were not
             return _backend(x).affine(x, p, q, None), None
-        scale, shift, floor = ctx.link.pop("map")
-        return _backend(x).affine_of_two(x, g, scale, shift, floor, (p, q)), None
+        scale, shift, bound = ctx.link.pop("map")
+        return _backend(x).affine_of_two(x, g, scale, shift, bound, (p, q)), None
 
 
 class _Affine(Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, floor: Floor, link: dict[str, Any] | None
+        ctx: Any,
+        x: Tensor,
+        scale: Tensor,
+        shift: Tensor,
+        bound: LowerBound,
+        link: dict[str, Any] | None,
     ) -> Tensor:
-        learned = floor if isinstance(floor, Tensor) else None
+        learned = bound if isinstance(bound, Tensor) else None
         ctx.save_for_backward(x, scale, shift, learned)
-        ctx.floor, ctx.link = None if learned is not None else floor, link
-        y: Tensor = _backend(x).affine(x, scale, shift, floor)
+        ctx.bound, ctx.link = None if learned is not None else bound, link
+        y: Tensor = _backend(x).affine(x, scale, shift, bound)
         return y
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, shift, learned = ctx.saved_tensors
-        floor = ctx.floor if learned is None else learned
+        bound = ctx.bound if learned is None else learned
         g = g.contiguous(memory_format=_format(x))  # once, for this pass and that of the moments
-        g_shift, g_scale, below = _backend(x).sums(x, g, scale, shift, floor)
-        g_floor = (
-            below.sum(0).to(learned.dtype) if learned is not None and below is not None else None
-        )
+        g_shift, g_scale, below = _backend(x).sums(x, g, scale, shift, bound)
+        g_bound = None
+        if learned is not None and below is not None:
+            g_bound = below.sum(0).to(learned.dtype)
         if ctx.link is None:  # no moments were taken: x reaches y through the map alone
             gx = None
             if ctx.needs_input_grad[0]:
-                gx = _backend(x).affine_of_two(x, g, scale, shift, floor, None)
+                gx = _backend(x).affine_of_two(x, g, scale, shift, bound, None)
         else:
-            gx, ctx.link["map"] = g, (scale, shift, floor)
-        return gx, g_scale, g_shift, g_floor, None
+            gx, ctx.link["map"] = g, (scale, shift, bound)
+        return gx, g_scale, g_shift, g_bound, None

@@ -61,7 +61,7 @@ def pixels(
 
 @triton.jit
 def masked(x, g, scale, shift, low):
-    """g where the floor let the pixel through, else g·0."""
+    """g where the lower_bound let the pixel through, else g·0."""
     return g * tl.where(tl.fma(x, scale, shift) > low, 1.0, 0.0)
 
 
@@ -113,20 +113,20 @@ def moments(
 
 @triton.jit
 def affine(
-    x, scale, shift, n_step, c_step, floor, PER_CHANNEL: tl.constexpr, y,
+    x, scale, shift, n_step, c_step, lower_bound, PER_CHANNEL: tl.constexpr, y,
     channels, size, planes, parts, tiles,
     LAST: tl.constexpr, ALIGN: tl.constexpr, BLOCKS: tl.constexpr,
     STEPS: tl.constexpr, PIXELS: tl.constexpr, PLANES: tl.constexpr,
 ):  # fmt: skip
-    """max(scale·x + shift, floor) of a tile."""
+    """max(scale·x + shift, lower_bound) of a tile."""
     first, by_pixel, by_plane, n, c, _, valid, part = place(
         channels, size, planes, parts, True, LAST, ALIGN, BLOCKS, PLANES
     )
     a = tl.load(scale + n * n_step + c * c_step, valid, 0)
     b = tl.load(shift + n * n_step + c * c_step, valid, 0)
-    low = floor
+    low = lower_bound
     if PER_CHANNEL:
-        low = tl.load(floor + c, valid, 0).to(tl.float32)
+        low = tl.load(lower_bound + c, valid, 0).to(tl.float32)
     pixel, inside = pixels(part * (STEPS * PIXELS), size, LAST, ALIGN, STEPS, PIXELS)
     at, inside = pixel * by_pixel + by_plane, inside & valid
     value = tl.fma(tl.load(x + first + at, inside, 0).to(tl.float32), a, b)
@@ -137,20 +137,20 @@ def affine(
 
 @triton.jit
 def sums(
-    x, g, scale, shift, n_step, c_step, floor, PER_CHANNEL: tl.constexpr, sum_g, sum_gx, below,
+    x, g, scale, shift, n_step, c_step, lower_bound, PER_CHANNEL: tl.constexpr, sum_g, sum_gx, below,
     channels, size, planes, parts, tiles,
     LAST: tl.constexpr, ALIGN: tl.constexpr, BLOCKS: tl.constexpr,
     STEPS: tl.constexpr, PIXELS: tl.constexpr, PLANES: tl.constexpr,
 ):  # fmt: skip
-    """Σg, Σg·x and Σg below the floor of each part of a plane, [parts, N, C]."""
+    """Σg, Σg·x and Σg below the lower_bound of each part of a plane, [parts, N, C]."""
     first, by_pixel, by_plane, n, c, plane, valid, part = place(
         channels, size, planes, parts, False, LAST, ALIGN, BLOCKS, PLANES
     )
     a = tl.load(scale + n * n_step + c * c_step, valid, 0)
     b = tl.load(shift + n * n_step + c * c_step, valid, 0)
-    low = floor
+    low = lower_bound
     if PER_CHANNEL:
-        low = tl.load(floor + c, valid, 0).to(tl.float32)
+        low = tl.load(lower_bound + c, valid, 0).to(tl.float32)
     all_g = tl.zeros([PIXELS, PLANES], tl.float32)
     all_gx = tl.zeros([PIXELS, PLANES], tl.float32)
     all_below = tl.zeros([PIXELS, PLANES], tl.float32)
@@ -176,20 +176,20 @@ def sums(
 
 @triton.jit
 def affine_of_two(
-    x, g, scale, shift, n_step, c_step, floor, PER_CHANNEL: tl.constexpr, p, q, gx,
+    x, g, scale, shift, n_step, c_step, lower_bound, PER_CHANNEL: tl.constexpr, p, q, gx,
     channels, size, planes, parts, tiles,
     LAST: tl.constexpr, ALIGN: tl.constexpr, BLOCKS: tl.constexpr,
     STEPS: tl.constexpr, PIXELS: tl.constexpr, PLANES: tl.constexpr,
 ):  # fmt: skip
-    """scale·g + p·x + q of a tile, g masked by the floor; p and q may be None."""
+    """scale·g + p·x + q of a tile, g masked by the lower_bound; p and q may be None."""
     first, by_pixel, by_plane, n, c, plane, valid, part = place(
         channels, size, planes, parts, True, LAST, ALIGN, BLOCKS, PLANES
     )
     a = tl.load(scale + n * n_step + c * c_step, valid, 0)
     b = tl.load(shift + n * n_step + c * c_step, valid, 0)
-    low = floor
+    low = lower_bound
     if PER_CHANNEL:
-        low = tl.load(floor + c, valid, 0).to(tl.float32)
+        low = tl.load(lower_bound + c, valid, 0).to(tl.float32)
     pixel, inside = pixels(part * (STEPS * PIXELS), size, LAST, ALIGN, STEPS, PIXELS)
     at, inside = pixel * by_pixel + by_plane, inside & valid
     number = tl.load(x + first + at, inside, 0).to(tl.float32)

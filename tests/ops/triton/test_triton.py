@@ -1,4 +1,4 @@
-"""The Triton kernels against eager in float64 on the same rounded numbers.
+"""The Triton kernels against the reference in float64 on the same rounded numbers.
 
 On a GPU, or, where TRITON_INTERPRET=1, on the CPU (`test_triton_anywhere` starts that).
 """
@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from normbench import create_norm, ops
-from normbench.ops import Planes, eager, triton, triton_tiles
+from normbench.ops import Planes, reference, triton
+from normbench.ops.triton import tiles
 
 GPU = torch.cuda.is_available()
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -45,15 +46,15 @@ def _the_kernels_run():
 @pytest.fixture
 def many_parts(monkeypatch):
     """Planes are shared by programs at sizes where one would do."""
-    monkeypatch.setattr(triton_tiles, "ALONE", 0)
-    monkeypatch.setattr(triton_tiles, "PARTS", 5)
-    triton_tiles.tile_of.cache_clear()
+    monkeypatch.setattr(tiles, "ALONE", 0)
+    monkeypatch.setattr(tiles, "PARTS", 5)
+    tiles.tile_of.cache_clear()
     yield
-    triton_tiles.tile_of.cache_clear()
+    tiles.tile_of.cache_clear()
 
 
 def draw(shape, form=FIRST, dtype=torch.float32, seed: int = 0, offset: float = 0):
-    """x, g in a memory format and dtype; scale, shift, p, q [N, C] and floor [C] in float32."""
+    """x, g in a memory format and dtype; scale, shift, p, q [N, C] and bound [C] in float32."""
     made = torch.Generator().manual_seed(seed)
     x, g = (torch.randn(shape, generator=made).add_(offset * (i == 0)) for i in range(2))
     small = [torch.randn(shape[:2], generator=made) for _ in range(4)]
@@ -62,29 +63,29 @@ def draw(shape, form=FIRST, dtype=torch.float32, seed: int = 0, offset: float = 
     return *big, *(t.to(DEVICE) for t in small)
 
 
-def all_four(module, x, g, scale, shift, p, q, floor):
+def all_four(module, x, g, scale, shift, p, q, bound):
     """The results of the four functions, affine_of_two also without p and q."""
     yield from module.moments(x)
-    yield module.affine(x, scale, shift, floor)
-    yield from (r for r in module.sums(x, g, scale, shift, floor) if r is not None)
-    yield module.affine_of_two(x, g, scale, shift, floor, (p, q))
-    yield module.affine_of_two(x, g, scale, shift, floor, None)
+    yield module.affine(x, scale, shift, bound)
+    yield from (r for r in module.sums(x, g, scale, shift, bound) if r is not None)
+    yield module.affine_of_two(x, g, scale, shift, bound, (p, q))
+    yield module.affine_of_two(x, g, scale, shift, bound, None)
 
 
 def wide(value):
     return value.double() if isinstance(value, Tensor) else value
 
 
-def reductions(module, x, g, scale, shift, p, q, floor):
+def reductions(module, x, g, scale, shift, p, q, bound):
     """The results of the two functions that reduce planes."""
     yield from module.moments(x)
-    yield from (r for r in module.sums(x, g, scale, shift, floor) if r is not None)
+    yield from (r for r in module.sums(x, g, scale, shift, bound) if r is not None)
 
 
 def agree(x, *others, functions=all_four):
     """Every result within rounding of float64: images in x's dtype and strides, numbers in float32."""
     assert triton.serves(x)
-    expected = functions(eager, *map(wide, (x, *others)))
+    expected = functions(reference, *map(wide, (x, *others)))
     for a, b in zip(functions(triton, x, *others), expected, strict=True):
         image = a.dim() == 4
         assert (a.dtype, a.shape) == (x.dtype if image else torch.float32, b.shape)
@@ -97,9 +98,9 @@ def agree(x, *others, functions=all_four):
 @dtypes
 @forms
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_every_kernel_agrees_with_eager_in_float64(shape, form, dtype):
-    *arguments, floor = draw(shape, form, dtype)
-    for low in (None, 0.0, floor):
+def test_every_kernel_agrees_with_the_reference_in_float64(shape, form, dtype):
+    *arguments, bound = draw(shape, form, dtype)
+    for low in (None, 0.0, bound):
         agree(*arguments, low)
 
 
@@ -108,9 +109,9 @@ def test_every_kernel_agrees_with_eager_in_float64(shape, form, dtype):
 @pytest.mark.parametrize("shape", [(1, 2, 150, 130), (1, 1, 61, 59)], ids=str)
 @pytest.mark.usefixtures("many_parts")
 def test_reductions_agree_where_programs_share_a_plane(shape, form, dtype):
-    *arguments, floor = draw(shape, form, dtype)
+    *arguments, bound = draw(shape, form, dtype)
     assert triton._tile(arguments[0], steps=8, loops=True).parts > 1
-    for low in (None, floor):
+    for low in (None, bound):
         agree(*arguments, low, functions=reductions)
 
 
@@ -119,8 +120,8 @@ def test_reductions_agree_where_programs_share_a_plane(shape, form, dtype):
 @forms
 @pytest.mark.parametrize("shape", LARGER, ids=str)
 def test_every_kernel_agrees_on_larger_images(shape, form, dtype):
-    *arguments, floor = draw(shape, form, dtype)
-    for low in (None, floor):
+    *arguments, bound = draw(shape, form, dtype)
+    for low in (None, bound):
         agree(*arguments, low)
 
 
@@ -133,8 +134,8 @@ def test_every_kernel_agrees_on_larger_images(shape, form, dtype):
     seed=st.integers(0, 99),
 )
 def test_every_kernel_agrees_at_any_shape(shape, form, dtype, low, seed):
-    *arguments, floor = draw(shape, form, dtype, seed)
-    agree(*arguments, floor if low == "learned" else low)
+    *arguments, bound = draw(shape, form, dtype, seed)
+    agree(*arguments, bound if low == "learned" else low)
 
 
 @forms
@@ -144,8 +145,8 @@ def test_an_offset_of_1000_costs_less_than_a_thousandth(shape, form):
     mean, var = triton.moments(x)
     scale = var.rsqrt()
     y = triton.affine(x, scale, -mean * scale, None)
-    exact_mean, exact_var = eager.moments(x.double())
-    exact = eager.affine(x.double(), exact_var.rsqrt(), -exact_mean * exact_var.rsqrt(), None)
+    exact_mean, exact_var = reference.moments(x.double())
+    exact = reference.affine(x.double(), exact_var.rsqrt(), -exact_mean * exact_var.rsqrt(), None)
     torch.testing.assert_close(y.double(), exact, rtol=0, atol=1e-3)
 
 
@@ -157,7 +158,7 @@ def test_a_pixel_far_from_the_others_does_not_spoil_the_variance(form, parts, re
     x, *_ = draw((1, 2, 48, 40), form, offset=1e3)
     x[:, :, 0, 0] = 0  # what a variance shifted by the first pixel would not survive
     _, var = triton.moments(x)
-    torch.testing.assert_close(var.double(), eager.moments(x.double())[1], rtol=1e-5, atol=0)
+    torch.testing.assert_close(var.double(), reference.moments(x.double())[1], rtol=1e-5, atol=0)
 
 
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")  # the interpreter's
@@ -172,7 +173,7 @@ def test_numbers_whose_squares_overflow_have_a_mean(form):
 @dtypes
 @forms
 def test_forward_and_backward_agree_on_which_pixels_are_below_the_floor(form, dtype):
-    """Decided before rounding, and by the same arithmetic, also next to the floor."""
+    """Decided before rounding, and by the same arithmetic, also next to the bound."""
     x, _, scale, *_ = draw((1, 16, 20, 20), form, dtype)
     shift = -(scale * x[:, :, 3, 5].float())  # a map that is about 0 at one pixel
     one = torch.ones_like(x)
@@ -196,9 +197,9 @@ def test_what_lies_on_the_floor_is_below_it(form):
 
 @forms
 def test_a_floor_of_minus_infinity_is_none(form):
-    *arguments, floor = draw((1, 8, 9, 9), form)
+    *arguments, bound = draw((1, 8, 9, 9), form)
     expected = list(all_four(triton, *arguments, None))
-    for low in (float("-inf"), torch.full_like(floor, float("-inf"))):
+    for low in (float("-inf"), torch.full_like(bound, float("-inf"))):
         found = list(all_four(triton, *arguments, low))
         assert not found.pop(5).any()  # the sum below it
         for a, b in zip(found, expected, strict=True):
@@ -208,16 +209,16 @@ def test_a_floor_of_minus_infinity_is_none(form):
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # the interpreter's
 @forms
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_divergence_is_as_visible_as_in_eager(form, bad):
-    *arguments, floor = draw((2, 12, 9, 9), form)
+def test_divergence_is_as_visible_as_in_the_reference(form, bad):
+    *arguments, bound = draw((2, 12, 9, 9), form)
     x, g, scale, shift = arguments[:4]
     x[1, 5, 4, 4] = bad
     g[0, 2, 1, 1] = bad
     scale[0, 7] = bad
     shift[0, 9] = bad
-    floor[11] = float("nan")
-    for low in (None, 0.0, floor):
-        expected = all_four(eager, *arguments, low)
+    bound[11] = float("nan")
+    for low in (None, 0.0, bound):
+        expected = all_four(reference, *arguments, low)
         found = all_four(triton, *arguments, low)
         for i, (a, b) in enumerate(zip(found, expected, strict=True)):
             if i == 0:  # the mean of infinity and others: NaN, if it is a running one
@@ -292,27 +293,27 @@ def test_norms_and_all_their_gradients(name, form):
             torch.testing.assert_close(found.double(), value, rtol=1e-4, atol=1e-4, msg=key)
 
 
-def same_bits(functions, *mapped, floor):
+def same_bits(functions, *mapped, bound):
     """Twice, and of an image alone."""
-    once = list(functions(triton, *mapped, floor))
-    for a, b in zip(once, functions(triton, *mapped, floor), strict=True):
+    once = list(functions(triton, *mapped, bound))
+    for a, b in zip(once, functions(triton, *mapped, bound), strict=True):
         assert torch.equal(a, b)
     alone = (t[:1].clone(memory_format=torch.preserve_format) for t in mapped)
-    for a, b in zip(once, functions(triton, *alone, floor), strict=True):
+    for a, b in zip(once, functions(triton, *alone, bound), strict=True):
         assert torch.equal(a[:1], b)
 
 
 @forms
 def test_the_same_bits_twice_and_in_any_batch(form):
-    *mapped, floor = draw((3, 5, 13, 13), form)
-    same_bits(all_four, *mapped, floor=floor)
+    *mapped, bound = draw((3, 5, 13, 13), form)
+    same_bits(all_four, *mapped, bound=bound)
 
 
 @forms
 @pytest.mark.usefixtures("many_parts")
 def test_the_same_bits_where_programs_share_a_plane(form):
-    *mapped, floor = draw((2, 2, 61, 59), form)
-    same_bits(reductions, *mapped, floor=floor)
+    *mapped, bound = draw((2, 2, 61, 59), form)
+    same_bits(reductions, *mapped, bound=bound)
 
 
 def test_x_and_g_are_not_modified():
@@ -323,10 +324,10 @@ def test_x_and_g_are_not_modified():
 
 
 def test_numbers_per_channel_or_image_without_memory_of_their_own():
-    x, g, scale, shift, p, q, floor = draw((4, 6, 5, 5))
-    agree(x, g, *(t[0].expand(4, 6) for t in (scale, shift, p, q)), floor.bfloat16())
-    agree(x, g, *(t[:, :1].expand(4, 6) for t in (scale, shift, p, q)), floor)
-    agree(x, g, scale[0].expand(4, 6), shift, p, q, floor)
+    x, g, scale, shift, p, q, bound = draw((4, 6, 5, 5))
+    agree(x, g, *(t[0].expand(4, 6) for t in (scale, shift, p, q)), bound.bfloat16())
+    agree(x, g, *(t[:, :1].expand(4, 6) for t in (scale, shift, p, q)), bound)
+    agree(x, g, scale[0].expand(4, 6), shift, p, q, bound)
 
 
 def test_memory_that_starts_anywhere():
@@ -348,10 +349,10 @@ def test_more_than_2_to_the_31_numbers(form):
     x[-1] = torch.randn(shape[1:], device=DEVICE)
     numbers = torch.ones(shape[:2], device=DEVICE)
     mean, _ = triton.moments(x)
-    torch.testing.assert_close(mean[-1:], eager.moments(x[-1:])[0])
+    torch.testing.assert_close(mean[-1:], reference.moments(x[-1:])[0])
     assert not mean[:-1].any()
     y = triton.affine(x, numbers, numbers, 0.5)
-    torch.testing.assert_close(y[-1:], eager.affine(x[-1:], numbers[-1:], numbers[-1:], 0.5))
+    torch.testing.assert_close(y[-1:], reference.affine(x[-1:], numbers[-1:], numbers[-1:], 0.5))
     del y
     sum_g = triton.sums(x, x, numbers, numbers, None)[0]
     torch.testing.assert_close(sum_g[-1], mean[-1] * 1024, rtol=1e-4, atol=1e-3)

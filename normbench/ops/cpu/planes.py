@@ -5,9 +5,21 @@ from __future__ import annotations
 
 from numba import types
 
-from normbench.ops.cpu_numba import (  # isort: skip
-    BELOW, CHANNELS, CHUNK, GX, IMAGES, MEAN, SIZE, SUM_G, SUM_GX, VAR, G, P, Q, X, Y,
-    clamped, floats, inline, inline_sum, kernel, map_of, merged, passed, taken,
+from normbench.ops.cpu.compiled import (
+    CHUNK,
+    clamped,
+    floats,
+    inline,
+    inline_sum,
+    kernel,
+    map_of,
+    merged,
+    passed,
+    taken,
+)
+
+from normbench.ops.cpu.job import (  # isort: skip
+    BELOW, CHANNELS, GX, IMAGES, MEAN, SIZE, SUM_G, SUM_GX, VAR, G, P, Q, X, Y,
 )  # fmt: skip
 
 

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normbench import ops
-from normbench.ops import eager, triton
-from normbench.ops.triton_tiles import LOAD, tile_of
+from normbench.ops import reference, triton
+from normbench.ops.triton.tiles import LOAD, tile_of
 
 FIRST, LAST = torch.contiguous_format, torch.channels_last
 HERE = Path(__file__).parent
@@ -151,12 +151,12 @@ def draw(shape=(2, 4, 6, 5)):
     return x, g, *torch.randn(4, *shape[:2]).unbind(), torch.randn(shape[1])
 
 
-def all_four(module, x, g, scale, shift, p, q, floor):
+def all_four(module, x, g, scale, shift, p, q, bound):
     yield from module.moments(x)
-    yield module.affine(x, scale, shift, floor)
-    yield from module.sums(x, g, scale, shift, floor)
-    yield module.affine_of_two(x, g, scale, shift, floor, (p, q))
-    yield module.affine_of_two(x, g, scale, shift, floor, None)
+    yield module.affine(x, scale, shift, bound)
+    yield from module.sums(x, g, scale, shift, bound)
+    yield module.affine_of_two(x, g, scale, shift, bound, (p, q))
+    yield module.affine_of_two(x, g, scale, shift, bound, None)
 
 
 class Tagged(torch.Tensor):
@@ -177,21 +177,21 @@ STEPS_ASIDE = {
 
 @pytest.mark.filterwarnings("ignore:var_mean")  # of no numbers at all
 @pytest.mark.parametrize("kind", STEPS_ASIDE)
-def test_what_the_kernels_cannot_do_is_eager(kind, monkeypatch):
+def test_what_the_kernels_cannot_do_is_left_to_the_reference(kind, monkeypatch):
     if kind != "cpu":  # what it is that they cannot do
         monkeypatch.setattr(triton, "INTERPRETED", True)
         monkeypatch.setattr(triton, "works", lambda device: True)
-    x, g, *small, floor = draw()
+    x, g, *small, bound = draw()
     assert kind == "cpu" or triton.serves(x)
     x, g = STEPS_ASIDE[kind](x), STEPS_ASIDE[kind](g)
     assert not triton.serves(x)
-    arguments = x, g, *(t[: len(x)].to(x.device) for t in small), floor.to(x.device)
-    for a, b in zip(all_four(triton, *arguments), all_four(eager, *arguments), strict=True):
+    arguments = x, g, *(t[: len(x)].to(x.device) for t in small), bound.to(x.device)
+    for a, b in zip(all_four(triton, *arguments), all_four(reference, *arguments), strict=True):
         assert (a.dtype, a.shape, a.stride()) == (b.dtype, b.shape, b.stride())
         assert kind == "meta" or torch.equal(a, b)
 
 
-def test_fake_tensors_see_eager(monkeypatch):
+def test_fake_tensors_see_the_reference(monkeypatch):
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     monkeypatch.setattr(triton, "works", lambda device: True)
@@ -201,20 +201,20 @@ def test_fake_tensors_see_eager(monkeypatch):
         assert ops.Planes(x).moments()[0].shape == (2, 3)
 
 
-def test_triton_by_name_on_the_cpu_is_eager():
+def test_triton_by_name_on_the_cpu_is_the_reference():
     x, *_ = draw()
     with ops.use("triton"):
         assert ops._backend(x) is triton
         found = ops.Planes(x).moments()
-    for a, b in zip(found, eager.moments(x), strict=True):
+    for a, b in zip(found, reference.moments(x), strict=True):
         assert torch.equal(a, b)
 
 
-def test_eager_where_triton_cannot_be_imported(monkeypatch):
+def test_the_reference_where_triton_cannot_be_imported(monkeypatch):
     plain = builtins.__import__
 
     def without_triton(name, *rest):
-        if name.split(".")[0] == "triton" or "triton_kernels" in (rest[2:3] or ((),))[0]:
+        if name.split(".")[0] == "triton" or "kernels" in (rest[2:3] or ((),))[0]:
             raise ImportError(name)
         return plain(name, *rest)
 
@@ -224,7 +224,7 @@ def test_eager_where_triton_cannot_be_imported(monkeypatch):
     try:
         x, *rest = draw()
         assert not triton.serves(x)
-        pairs = zip(all_four(triton, x, *rest), all_four(eager, x, *rest), strict=True)
+        pairs = zip(all_four(triton, x, *rest), all_four(reference, x, *rest), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
     finally:
         triton.works.cache_clear()
@@ -232,7 +232,7 @@ def test_eager_where_triton_cannot_be_imported(monkeypatch):
 
 def test_triton_is_not_imported_before_it_is_needed():
     code = (
-        "import sys; from normbench.ops import Planes, eager, triton;"
+        "import sys; from normbench.ops import Planes, reference, triton;"
         "assert 'triton' not in sys.modules, 'imported'"
     )
     assert python("-c", code).stderr == ""

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from numba import types
 
-from normbench.ops.cpu_numba import (  # isort: skip
-    BELOW, CHANNELS, CHUNK, GX, IMAGES, LANES, MEAN, SIZE, SUM_G, SUM_GX, VAR, G, P, Q, X, Y,
-    clamped, floats, inline, inline_sum, kernel, map_of, merged, passed, row32, row64, taken,
+from normbench.ops.cpu.compiled import (  # isort: skip
+    CHUNK, LANES, clamped, floats, inline, inline_sum, kernel, map_of, merged, passed, row32, row64, taken,
+)  # fmt: skip
+from normbench.ops.cpu.job import (  # isort: skip
+    BELOW, CHANNELS, GX, IMAGES, MEAN, SIZE, SUM_G, SUM_GX, VAR, G, P, Q, X, Y,
 )  # fmt: skip
 
 ROWS = CHUNK // LANES
@@ -140,34 +142,46 @@ def affine_of_two_rows(gx, x, g, rows, lanes, stride, maps, p, q):
             row_gx[j] = scale[j] * kept + (p[j] * row_x[j] + q[j])
 
 
+@inline
+def moments_tile(x, rows, lanes, stride, parts, lane_mean, lane_spread):
+    """Mean and Σ(x − mean)² of each lane, chunk by chunk."""
+    middle, sum_d, sum_dd = parts
+    for j in range(lanes):
+        lane_mean[j] = 0
+        lane_spread[j] = 0
+    for r in range(0, rows, ROWS):
+        count = min(ROWS, rows - r)
+        if lanes == LANES:  # a length known to the compiler
+            moments_rows(x + 4 * r * stride, count, LANES, stride, middle, sum_d, sum_dd)
+        else:
+            moments_rows(x + 4 * r * stride, count, lanes, stride, middle, sum_d, sum_dd)
+        for j in range(lanes):
+            lane_mean[j], lane_spread[j] = merged(
+                r, lane_mean[j], lane_spread[j], count, middle[j], sum_d[j], sum_dd[j]
+            )
+
+
+@inline
+def fold_moments(lane_mean, lane_spread, pixels, width, rows):
+    """Merges the lanes of a channel, which have equal counts."""
+    for k in range(1, pixels):
+        share = 1 / (k + 1)
+        for j in range(width):
+            delta = lane_mean[k * width + j] - lane_mean[j]
+            lane_mean[j] += delta * share
+            lane_spread[j] += lane_spread[k * width + j] + delta * delta * share * k * rows
+
+
 @kernel
 def moments(job):
-    middle, sum_d, sum_dd, lane_mean, lane_spread = row32(), row32(), row32(), row64(), row64()
+    parts, lane_mean, lane_spread = (row32(), row32(), row32()), row64(), row64()
     start, stop = next_tiles(job)
     while start < stop:
         for index in range(start, stop):
             plane, first, width, rows, lanes, stride, rest = tile(job, index)
-            x = job[X] + 4 * first
-            for j in range(lanes):
-                lane_mean[j] = 0
-                lane_spread[j] = 0
-            for r in range(0, rows, ROWS):
-                count = min(ROWS, rows - r)
-                if lanes == LANES:  # a length known to the compiler
-                    moments_rows(x + 4 * r * stride, count, LANES, stride, middle, sum_d, sum_dd)
-                else:
-                    moments_rows(x + 4 * r * stride, count, lanes, stride, middle, sum_d, sum_dd)
-                for j in range(lanes):
-                    lane_mean[j], lane_spread[j] = merged(
-                        r, lane_mean[j], lane_spread[j], count, middle[j], sum_d[j], sum_dd[j]
-                    )
-            pixels = lanes // width
-            for k in range(1, pixels):  # the lanes of a channel, which have equal counts
-                share = 1 / (k + 1)
-                for j in range(width):
-                    delta = lane_mean[k * width + j] - lane_mean[j]
-                    lane_mean[j] += delta * share
-                    lane_spread[j] += lane_spread[k * width + j] + delta * delta * share * k * rows
+            x, pixels = job[X] + 4 * first, lanes // width
+            moments_tile(x, rows, lanes, stride, parts, lane_mean, lane_spread)
+            fold_moments(lane_mean, lane_spread, pixels, width, rows)
             last = floats(x, rows * stride)
             for lane in range(rest):
                 j, count = lane % width, rows * pixels + lane // width

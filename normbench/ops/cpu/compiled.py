@@ -1,35 +1,34 @@
-"""What the compiled loops of `cpu_planes` and `cpu_pixels` share: pointers, the job, the arithmetic.
+"""What the compiled loops share: how they are compiled and cached, pointers, the arithmetic of the map.
 
-A kernel is a C function of one argument, a job: a row of int64 with a counter, the shape and the
-addresses of float32 tensors. Any number of threads may call it with the same job: each takes the
-next planes until none is left. What a plane gives depends on nothing but the plane: not on the
-threads, not on the other images.
+A kernel is a C function of one argument, a `job`. Any number of threads may call it with the same job:
+each takes the next planes until none is left. What a plane gives depends on nothing but the plane: not
+on the threads, not on the other images.
 
-The machine code is cached on disk. numba sees that it is out of date by the file that the kernel is
-in, so after an edit of this file or of `tape`, change the others as well (or delete their __pycache__).
+The machine code is cached on disk by numba, which sees that it is out of date by the file that the kernel
+is in. The kernels call functions of other files of this folder: its sources are part of the key.
 """
 # mypy: ignore-errors
 
 from __future__ import annotations
 
+import hashlib
+from contextlib import suppress
+from pathlib import Path
+
 from llvmlite import ir
-from numba import cfunc, njit, types
+from numba import njit, types
 from numba.core import cgutils
+from numba.core.caching import FunctionCache
+from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
-# A job
-COUNTER, IMAGES, CHANNELS, SIZE, STEP, X = range(6)  # SIZE: H·W; STEP: of the floor, 0 or 1
-MEAN, VAR = 6, 7  # moments
-SCALE, SHIFT, FLOOR = 6, 7, 8  # the others
-Y = 9  # affine
-G, SUM_G, SUM_GX, BELOW = 9, 10, 11, 12  # sums
-P, Q, GX = 10, 11, 12  # affine_of_two, after G
+from normbench.ops.cpu.job import BOUND, CHANNELS, SCALE, SHIFT, STEP
 
 PIECE = 1 << 14  # numbers, about, that a thread takes at a time
 CHUNK = 1 << 12  # numbers over which float32 sums; chunks are added up in float64
-LANES = 64  # numbers in a row of `cpu_pixels`
+LANES = 64  # numbers in a row of `pixels`
 
-# The map and the comparison with the floor are rounded alike in every kernel: no flags, no FMA, and
+# The map and the comparison with the lower bound are rounded alike in every kernel: no flags, no FMA, and
 # fastmath=False said aloud, or numba takes over the flags of the caller. Sums may be reordered into
 # vectors. Never nnan or ninf: divergence must stay visible.
 inline = njit(forceinline=True, error_model="numpy", fastmath=False)
@@ -37,13 +36,31 @@ inline_sum = njit(forceinline=True, error_model="numpy", fastmath={"reassoc", "n
 job_type = types.CPointer(types.int64)
 
 
+def digest(folder):
+    """Of all sources of a folder, in hexadecimal."""
+    sources = [path.read_bytes() for path in sorted(folder.glob("*.py"))]
+    return hashlib.sha256(b"\0".join(sources)).hexdigest()
+
+
+SOURCES = digest(Path(__file__).parent)
+
+
+class Cache(FunctionCache):
+    """Machine code on disk, found again only where no source of this folder has changed."""
+
+    def _index_key(self, sig, codegen):
+        return *super()._index_key(sig, codegen), SOURCES
+
+
 def kernel(function):
-    """Compiles a kernel now."""
+    """Compiles a kernel now, or loads its machine code."""
+    signature = (job_type,), types.void
     options = {"error_model": "numpy", "fastmath": False}
-    try:
-        return cfunc(types.void(job_type), cache=True, **options)(function)
-    except RuntimeError:  # no folder that numba could write its cache to
-        return cfunc(types.void(job_type), **options)(function)
+    compiled = CFunc(function, signature, locals={}, options=options)
+    with suppress(RuntimeError):  # no folder that numba could write its cache to
+        compiled._cache = Cache(function)
+    compiled.compile()
+    return compiled
 
 
 @intrinsic
@@ -54,6 +71,16 @@ def floats(typing, address, start):
         return builder.gep(builder.inttoptr(args[0], ir.FloatType().as_pointer()), [args[1]])
 
     return types.CPointer(types.float32)(types.int64, types.int64), code
+
+
+@intrinsic
+def integers(typing, address, start):
+    """Pointer to the int64 number `start` after an address."""
+
+    def code(context, builder, signature, args):
+        return builder.gep(builder.inttoptr(args[0], ir.IntType(64).as_pointer()), [args[1]])
+
+    return types.CPointer(types.int64)(types.int64, types.int64), code
 
 
 def stack_row(number, item):
@@ -76,7 +103,7 @@ row64 = stack_row(types.float64, ir.DoubleType())
 
 @intrinsic
 def next_of(typing, job):
-    """The job's counter, which is then one more, also between threads."""
+    """The job's counter, its first number, which is then one more, also between threads."""
 
     def code(context, builder, signature, args):
         return builder.atomic_rmw("add", args[0], ir.IntType(64)(1), "monotonic")
@@ -94,9 +121,9 @@ def taken(job, parts, numbers):
 
 @inline
 def map_of(job, plane):
-    """(scale, shift, floor) of a plane. A floor that is NaN must make the output NaN."""
+    """(scale, shift, lower bound) of a plane. A lower bound that is NaN must make the output NaN."""
     scale, shift = floats(job[SCALE], plane)[0], floats(job[SHIFT], plane)[0]
-    low = floats(job[FLOOR], plane % job[CHANNELS] * job[STEP])[0]
+    low = floats(job[BOUND], plane % job[CHANNELS] * job[STEP])[0]
     return scale, (low if low != low else shift), low
 
 
@@ -108,7 +135,7 @@ def clamped(x, scale, shift, low):
 
 @inline
 def passed(x, g, scale, shift, low):
-    """g where the floor let the pixel through, else 0."""
+    """g where the lower bound let the pixel through, else 0."""
     return types.float32(0) if scale * x + shift <= low else g
 
 

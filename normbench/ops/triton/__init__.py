@@ -1,8 +1,8 @@
-"""The four functions of `eager` as one pass each over memory, on a GPU, by Triton.
+"""The four functions of `reference` as one pass each over memory, on a GPU, by Triton.
 
 One kernel a function; where a plane is too large for one program, a second tiny one adds up the parts.
 Nothing waits for the device, nothing is tuned at run time: CUDA graphs can capture it. What the kernels
-cannot do, `eager` does. With TRITON_INTERPRET=1 they run on the CPU, slowly, to be tested.
+cannot do, `reference` does. With TRITON_INTERPRET=1 they run on the CPU, slowly, to be tested.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from normbench.ops import eager
-from normbench.ops.eager import Floor
-from normbench.ops.triton_tiles import Tile, power, tile_of
+from normbench.ops import reference
+from normbench.ops.reference import LowerBound
+from normbench.ops.triton.tiles import Tile, power, tile_of
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -29,7 +29,7 @@ LARGEST = 2**31 - 1  # of what is counted in int32: planes, and numbers of an im
 
 
 def serves(x: Tensor) -> bool:
-    """Whether the kernels can run for x [N, C, H, W]; if not, these functions are those of `eager`."""
+    """Whether the kernels can run for x [N, C, H, W]; if not, these functions are those of `reference`."""
     return (
         (x.is_cuda or (INTERPRETED and x.is_cpu))
         and x.dtype in DTYPES
@@ -45,7 +45,7 @@ def serves(x: Tensor) -> bool:
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     if not serves(x):
-        return eager.moments(x)
+        return reference.moments(x)
     tile = _tile(x, steps=8, loops=True)
     mean, var = (_numbers(x) for _ in range(2))
     if tile.parts == 1:
@@ -57,28 +57,28 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, var
 
 
-def affine(x: Tensor, scale: Tensor, shift: Tensor, floor: Floor) -> Tensor:
+def affine(x: Tensor, scale: Tensor, shift: Tensor, lower_bound: LowerBound) -> Tensor:
     if not serves(x) or not _float32(scale, shift):
-        return eager.affine(x, scale, shift, floor)
+        return reference.affine(x, scale, shift, lower_bound)
     y = torch.empty_like(x)
-    _run("affine", x, _tile(x, steps=4, loops=False), x, *_map(scale, shift, floor), y)
+    _run("affine", x, _tile(x, steps=4, loops=False), x, *_map(scale, shift, lower_bound), y)
     return y
 
 
 def sums(
-    x: Tensor, g: Tensor, scale: Tensor, shift: Tensor, floor: Floor
+    x: Tensor, g: Tensor, scale: Tensor, shift: Tensor, lower_bound: LowerBound
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     if not serves(x) or g.dtype not in DTYPES or not _float32(scale, shift):
-        return eager.sums(x, g, scale, shift, floor)
+        return reference.sums(x, g, scale, shift, lower_bound)
     tile = _tile(x, steps=4, loops=True)
     sum_g, sum_gx = (_numbers(x) for _ in range(2))
-    below = None if floor is None else _numbers(x)
-    given = x, _like(g, x), *_map(scale, shift, floor)
+    below = None if lower_bound is None else _numbers(x)
+    given = x, _like(g, x), *_map(scale, shift, lower_bound)
     if tile.parts == 1:
         _run("sums", x, tile, *given, sum_g, sum_gx, below)
     else:
         of_parts = _numbers(x, 3, tile.parts)
-        _run("sums", x, tile, *given, *of_parts[:2], None if floor is None else of_parts[2])
+        _run("sums", x, tile, *given, *of_parts[:2], None if lower_bound is None else of_parts[2])
         _join("added", tile, of_parts, sum_g, sum_gx, below)
     return sum_g, sum_gx, below
 
@@ -88,15 +88,15 @@ def affine_of_two(
     g: Tensor,
     scale: Tensor,
     shift: Tensor,
-    floor: Floor,
+    lower_bound: LowerBound,
     of_x: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
     if not serves(x) or g.dtype not in DTYPES or not _float32(scale, shift, *(of_x or ())):
-        return eager.affine_of_two(x, g, scale, shift, floor, of_x)
+        return reference.affine_of_two(x, g, scale, shift, lower_bound, of_x)
     p, q = (t.contiguous() for t in of_x) if of_x else (None, None)
     gx = torch.empty_like(x)
     tile = _tile(x, steps=4, loops=False)
-    _run("affine_of_two", x, tile, x, _like(g, x), *_map(scale, shift, floor), p, q, gx)
+    _run("affine_of_two", x, tile, x, _like(g, x), *_map(scale, shift, lower_bound), p, q, gx)
     return gx
 
 
@@ -109,19 +109,19 @@ def works(device: torch.device) -> bool:
         tile = tile_of(False, 1, 1, x.itemsize, steps=1, loops=False)
         _run("affine", x, tile, x, *_map(one, one, None), torch.empty_like(x))
         return True
-    except Exception:  # no Triton, no C compiler, too old a GPU: eager computes the same
+    except Exception:  # no Triton, no C compiler, too old a GPU: reference computes the same
         return False
 
 
 def _run(name: str, x: Tensor, tile: Tile, *arguments: Tensor | float | None) -> None:
     """Starts one of the kernels that take x [N, C, H, W] by tiles."""
-    from normbench.ops import triton_kernels
+    from normbench.ops.triton import kernels
 
     n, c, h, w = x.shape
     images, planes = (n, c) if tile.last else (1, n * c)
     blocks = -(-planes // tile.planes)
     with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
-        getattr(triton_kernels, name)[(blocks * tile.parts, images)](
+        getattr(kernels, name)[(blocks * tile.parts, images)](
             *arguments, c, h * w, n * c, tile.parts, tile.tiles,
             LAST=tile.last, ALIGN=tile.align, BLOCKS=blocks if tile.last else 1,
             STEPS=tile.steps, PIXELS=tile.pixels, PLANES=tile.planes,
@@ -131,11 +131,11 @@ def _run(name: str, x: Tensor, tile: Tile, *arguments: Tensor | float | None) ->
 
 def _join(name: str, tile: Tile, of_parts: Tensor, *arguments: Tensor | int | None) -> None:
     """Starts one of the kernels that make the numbers of planes from [k, parts, N, C]."""
-    from normbench.ops import triton_kernels
+    from normbench.ops.triton import kernels
 
     planes = of_parts[0, 0].numel()
     with torch.cuda.device_of(of_parts):  # type: ignore[no-untyped-call]
-        getattr(triton_kernels, name)[(-(-planes // JOINED),)](
+        getattr(kernels, name)[(-(-planes // JOINED),)](
             of_parts, *arguments, planes, tile.parts,
             PARTS=power(tile.parts), PLANES=JOINED, **OPTIONS,
         )  # fmt: skip
@@ -146,13 +146,13 @@ def _tile(x: Tensor, steps: int, loops: bool) -> Tile:
     return tile_of(not x.is_contiguous(), c, h * w, x.itemsize, steps, loops)
 
 
-def _map(scale: Tensor, shift: Tensor, floor: Floor) -> tuple[Any, ...]:
-    """scale and shift, their common strides, the floor, and whether it is one per channel."""
+def _map(scale: Tensor, shift: Tensor, lower_bound: LowerBound) -> tuple[Any, ...]:
+    """scale and shift, their common strides, the lower_bound, and whether it is one per channel."""
     if scale.stride() != shift.stride():
         scale, shift = scale.contiguous(), shift.contiguous()
-    if isinstance(floor, Tensor):
-        return scale, shift, *scale.stride(), floor.contiguous(), True
-    return scale, shift, *scale.stride(), None if floor is None else float(floor), False
+    if isinstance(lower_bound, Tensor):
+        return scale, shift, *scale.stride(), lower_bound.contiguous(), True
+    return scale, shift, *scale.stride(), None if lower_bound is None else float(lower_bound), False
 
 
 def _numbers(x: Tensor, *more: int) -> Tensor:

@@ -1,0 +1,8 @@
+"""What a norm does between its two passes over the pixels: traced once, executed without torch.
+
+trace        the operations of torch on small tensors, as steps between places in memory
+program      a norm's mix and its gradient as such steps: what is computed, and nothing of how
+layout       a place in few pieces of memory for each number of a program
+interpreter  executes the steps on the CPU, by numba
+autograd     a norm as one function of autograd: a pass, the program, a pass; and the cache of programs
+"""

@@ -1,0 +1,191 @@
+"""A whole norm on the CPU as one function of autograd: its two passes and, between them, its program.
+
+It computes what `Planes` and the norm's own sentences compute. A norm that declares itself traceable and
+is not, is warned of, and computed in their way.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+import warnings
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.autograd.graph import increment_version
+from torch.nn import Parameter
+
+from normbench.errors import UserError
+from normbench.ops import cpu
+from normbench.ops.mix.layout import OWN, layout_of
+from normbench.ops.mix.program import Mix, Program, program_of
+from normbench.ops.reference import LowerBound
+
+MOST_PLANES = 1 << 15  # beyond which torch, which has all cores work on them, is faster
+MOST_PROGRAMS = 512  # an attribute that changes with each step must not fill the memory
+FUNCTIONS = types.FunctionType, types.MethodType, functools.partial
+PLAIN = (int, float, str, tuple, np.generic, type(None), *FUNCTIONS)
+
+_executables: dict[Hashable, Executable | None] = {}
+
+
+def fused(
+    module: nn.Module, mix: Mix, x: Tensor, lower_bound: LowerBound, state: Hashable
+) -> Tensor | None:
+    """`ops.mapped` of a traceable `mix`; None where it cannot be done this way."""
+    if x.shape[0] * x.shape[1] > MOST_PLANES or not cpu.serves(x):
+        return None
+    tensors = module._parameters | module._buffers
+    bound = None
+    if isinstance(lower_bound, Tensor):
+        bound = next((name for name, t in tensors.items() if t is lower_bound), "")
+    key = (
+        type(module), mix, x.shape, state, bound,
+        tuple([item for item in vars(module).items() if isinstance(item[1], PLAIN)]),
+        tuple([(k, t) if t is None else (k, t.shape, t.dtype, t.requires_grad)
+               for k, t in tensors.items()]),
+    )  # fmt: skip
+    try:
+        executable = _executables[key]
+    except TypeError:  # a tuple with something in it that no key can hold
+        return None
+    except KeyError:
+        if len(_executables) >= MOST_PROGRAMS:
+            warn_once(
+                f"{MOST_PROGRAMS} norms and shapes have been traced, which is the most: others run"
+                " several times slower; an attribute of a norm that changes with each step is traced"
+                " anew each time"
+            )
+            return None
+        executable = _executables[key] = traced(module, mix, x, bound)
+    if executable is None:
+        return None
+    own = [tensors[name] for name in executable.own]
+    learned = [tensors[name] for name in executable.program.gradients]
+    if not all(in_one_piece(t) for t in own + learned):
+        return None
+    y: Tensor = _Fused.apply(x, executable, lower_bound, own, *learned)
+    return y
+
+
+def in_one_piece(t: Tensor | None) -> bool:
+    return t is not None and t.is_cpu and t.is_contiguous() and type(t) in (Tensor, Parameter)
+
+
+def traced(module: nn.Module, mix: Mix, x: Tensor, bound: str | None) -> Executable | None:
+    """The executable of a mix; None where it has none, which is warned of once for each class.
+
+    None without a warning where the module's numbers are not float32, or the lower bound is not its
+    own: not the mix is to blame. A UserError of the mix is raised.
+    """
+    tensors = [t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
+    if bound == "" or any(t.dtype is not torch.float32 for t in tensors):
+        return None
+    n, c, h, w = x.shape
+    try:
+        return Executable(program_of(module, mix, (n, c), h * w, bound))
+    except UserError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        warn_once(f"{type(module).__name__} is declared traceable and cannot be traced"
+                  f" ({reason}): it runs several times slower")  # fmt: skip
+        return None
+
+
+_warned: set[str] = set()
+
+
+def warn_once(message: str) -> None:
+    """A warning that is given for one message of each beginning, up to its first parenthesis, once."""
+    subject = message.partition("(")[0]
+    if subject not in _warned:
+        _warned.add(subject)
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+
+class Executable:
+    """A program as the interpreter of the CPU takes it: rows of numbers, and a place for each storage.
+
+    own: names of the module's tensors in the order of their bases; read_backward, written: which of
+    them the backward pass reads, and the forward pass changes.
+    """
+
+    def __init__(self, program: Program) -> None:
+        from normbench.ops.mix.interpreter import encoded  # not before numba is needed
+
+        self.program, self.layout = program, layout_of(program)
+        self.forward = encoded(program.forward, self.layout.places)
+        self.backward = encoded(program.backward, self.layout.places)
+        self.own = tuple(program.own)
+        after, written = program.read_backward(), program.written()
+        storages = list(enumerate(program.own.values()))
+        self.read_backward = [i for i, storage in storages if storage in after]
+        self.written = [i for i, storage in storages if storage in written]
+        self.at = {name: self.layout.places[storage] for name, storage in program.ends.items()}
+
+    def addresses(self, bases: list[int], *names: str) -> list[int]:
+        """Of some of the program's ends, from the addresses of the bases."""
+        return [bases[base] + 4 * start for base, start in map(self.at.__getitem__, names)]
+
+
+class _Fused(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        executable: Executable,
+        lower_bound: LowerBound,
+        own: list[Tensor],
+        *learned: Tensor,
+    ) -> Tensor:
+        layout = executable.layout
+        kept, scratch = x.new_empty(layout.kept), x.new_empty(layout.scratch[0])
+        y = torch.empty_like(x)
+        low, step = cpu.bound_row(lower_bound)
+        bases = [kept.data_ptr(), scratch.data_ptr(), layout.constants.buffer_info()[0]]
+        bases += [t.data_ptr() for t in own]
+        mean, var, scale, shift = executable.addresses(bases, "mean", "var", "scale", "shift")
+        at = x.data_ptr()
+        if executable.program.takes_moments:
+            cpu.run("moments", x, 0, at, mean, var)
+        cpu.interpret(executable.forward, bases)
+        cpu.run("affine", x, step, at, scale, shift, low.data_ptr(), y.data_ptr())
+        if executable.written:
+            increment_version([own[i] for i in executable.written])
+        learned_bound = lower_bound if isinstance(lower_bound, Tensor) else None
+        again = [own[i] for i in executable.read_backward]
+        ctx.save_for_backward(x, kept, learned_bound, *again)
+        ctx.executable = executable
+        ctx.lower_bound = None if learned_bound is not None else lower_bound
+        return y
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, kept, learned_bound, *again = ctx.saved_tensors
+        executable: Executable = ctx.executable
+        layout, shapes = executable.layout, executable.program.shapes.values()
+        g, scratch = cpu.like(g, x), x.new_empty(layout.scratch[1])
+        gradients = [x.new_empty(shape) for shape in shapes]
+        low, step = cpu.bound_row(ctx.lower_bound if learned_bound is None else learned_bound)
+        bases = [kept.data_ptr(), scratch.data_ptr(), layout.constants.buffer_info()[0]]
+        bases += [0] * len(executable.own) + [t.data_ptr() for t in gradients]
+        for i, t in zip(executable.read_backward, again, strict=True):
+            bases[OWN + i] = t.data_ptr()
+        scale, shift, sum_g, sum_gx, below, p, q = executable.addresses(
+            bases, "scale", "shift", "sum_g", "sum_gx", "below", "p", "q"
+        )
+        pixels = x.data_ptr(), scale, shift, low.data_ptr(), g.data_ptr()
+        cpu.run("sums", x, step, *pixels, sum_g, sum_gx, below)
+        cpu.interpret(executable.backward, bases)
+        gx = None
+        if ctx.needs_input_grad[0]:
+            gx = torch.empty_like(x)
+            cpu.run("affine_of_two", x, step, *pixels, p, q, gx.data_ptr())
+        return gx, None, None, None, *gradients
