@@ -97,8 +97,8 @@ def brn(name: str, **options: Any) -> Row:
 
 
 OWN = own_norms.__name__  # as a user's target has it, wherever these tests lie
-LEARNED_EPS = {"options": {"learned_eps": True}, "formula_options": {}}
-PER_GROUP = {"options": {"channels_per_group": 3}, "formula_options": {"groups": 2}}
+LEARNED_EPS: dict[str, Any] = {"options": {"learned_eps": True}, "formula_options": {}}
+PER_GROUP: dict[str, Any] = {"options": {"channels_per_group": 3}, "formula_options": {"groups": 2}}
 
 ROWS = [
     Row("none", "none", textbook.none, affine=("bias",)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from normbench.norms.batch import BatchNorm
 from normbench.norms.plane import Affine, Moments
 from normbench.ops.mix import autograd
 
+from ..cases import each
 from .table import CHANNELS, PLANE_ROWS, Row, gradients, images, perturbed
 
 pytest.importorskip("numba")
@@ -34,7 +36,7 @@ def seen(norm: nn.Module, x: Tensor, backend: str) -> list[Tensor]:
     return found + [b.clone() for b in norm.buffers()]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@each("row", ROWS)
 def test_fused_is_what_the_reference_computes(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
     """In training and evaluation, with each activation, in both layouts."""
     monkeypatch.setattr(autograd, "_executables", {})
@@ -52,7 +54,7 @@ def test_fused_is_what_the_reference_computes(row: Row, monkeypatch: pytest.Monk
     assert all(autograd._executables.values()), "every one could be traced"
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@each("row", ROWS)
 def test_a_frozen_norm_on_larger_images_and_two_threads(
     row: Row, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,7 +68,8 @@ def test_a_frozen_norm_on_larger_images_and_two_threads(
 
 def test_traceable_is_said_by_a_class_and_inherited_where_nothing_is_overridden() -> None:
     for row in ROWS:
-        assert type(row.create()).traceable, row
+        norm = row.create()
+        assert isinstance(norm, PlaneNorm) and type(norm).traceable, row
 
     class Named(BatchNorm):
         """Another constructor computes no map."""
@@ -97,7 +100,7 @@ def test_traceable_is_said_by_a_class_and_inherited_where_nothing_is_overridden(
     assert found == [True, False, False, True, False, False]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@each("row", ROWS)
 def test_without_tracking_no_buffer_moves(row: Row) -> None:
     norm = row.create(images=2).float()
     x = images(dtype=torch.float32)
@@ -110,7 +113,7 @@ def test_without_tracking_no_buffer_moves(row: Row) -> None:
 
 
 def test_an_attribute_that_changes_changes_the_result() -> None:
-    norm = next(row for row in ROWS if row.name == "bn").create().float()
+    norm: Any = next(row for row in ROWS if row.name == "bn").create().float()
     x = images(dtype=torch.float32)
     first = norm(x)
     norm.eps = 3.0
@@ -120,7 +123,7 @@ def test_an_attribute_that_changes_changes_the_result() -> None:
     assert (first - expected).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@each("row", ROWS)
 def test_one_image(row: Row) -> None:
     norm = perturbed(row.create(activation="relu")).float()
     x = images(n=1, dtype=torch.float32)
@@ -132,9 +135,9 @@ def test_a_mix_of_ones_own_is_not_traced_unless_it_is_said_to_be_traceable() -> 
     calls = []
 
     class Counting(PlaneNorm):
-        def mix(self, moments):  # type: ignore[no-untyped-def]
+        def mix(self, moments: Moments) -> Affine:
             calls.append(moments.count)
-            return moments.mean * 0 + 1, moments.mean * 0
+            return Affine(moments.mean * 0 + 1, moments.mean * 0)
 
     norm = Counting(CHANNELS)
     norm.weight = None

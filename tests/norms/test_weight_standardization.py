@@ -82,7 +82,8 @@ def test_the_network_computes_with_standardized_weights() -> None:
     assert standardize_weights(convolutions_to_standardize(ours)) == 2
     assert [isinstance(m, Standardized) for m in ours] == [True, False, True] + 5 * [False]
     assert standardize_weights(convolutions_to_standardize(ours)) == 0
-    for layer in (plain[0], plain[2]):
+    for layer in plain[0], plain[2]:
+        assert isinstance(layer, nn.Conv2d)
         layer.weight.data = textbook(layer.weight.data)
     torch.testing.assert_close(ours(images()), plain(images()), rtol=1e-10, atol=1e-10)
 

@@ -39,19 +39,13 @@ def convert_norms(
 
     Any other activation ("auto": TLU for the FRN family, else ReLU) takes the place of the ReLU that
     alone uses what a BatchNorm2d returns; a norm without such a ReLU behind it gets no activation.
-    "relu" computes what the model did, fused. Where the ReLU is, is read from the calls themselves:
-    - layers of a Sequential, as in VGG, MobileNetV2, MNASNet, ShuffleNetV2, RegNet, DenseNet and
-      most of timm: an Identity takes their place;
-    - one `self.relu` for several places, or F.relu, as in ResNet, ResNeXt, Wide ResNet, Inception-v3,
-      GoogLeNet and the end of DenseNet: the module that calls it becomes of a subclass whose
-      `forward` leaves that call out and is else as it was at that moment, flags included; such a
-      model can be copied and its state saved, but not pickled;
-    - timm's BatchNormAct2d, as in its DenseNet, ResNetV2 and DPN: its own `act`.
-    The ReLU after an addition follows no norm and stays a ReLU. The FRN paper does not tell, and
-    the networks of `normbench.models` differ: theirs is the run's activation. Of a ReLU6 only the
-    floor is replaced: the cap stays, min(tlu(y), 6). Other activations (SiLU, Hardswish, ...) stay.
-    Code that torch.fx cannot follow, or a caller with optional arguments (timm's DLA), keeps its
-    ReLU: the message names it.
+    "relu" computes what the model did, fused. `followers` tells where such ReLUs are found. The ReLU
+    after an addition follows no norm and stays a ReLU: the FRN paper does not tell, and the networks
+    of `normbench.models` differ, whose activation there is the run's. Of a ReLU6 only the floor is
+    replaced: the cap stays, min(tlu(y), 6). Other activations (SiLU, Hardswish, ...) stay. Code that
+    torch.fx cannot follow, or a caller with optional arguments (timm's DLA), keeps its ReLU: the
+    message names it. A model whose `forward` was written anew can be copied and its state saved, but
+    not pickled.
 
     A SyncBatchNorm pools over all workers: the new norm gets images=None whatever `images` says, and
     so the whole SGD batch of virtual workers. BatchNorm1d and 3d, frozen batch norms and all other

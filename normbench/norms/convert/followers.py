@@ -1,8 +1,16 @@
 """Which batch norms of a network are followed by a ReLU alone, and how that ReLU is taken away.
 
 torch.fx runs the network's code on symbols and writes down every call, so that it does not matter
-whether the ReLU is a layer in a Sequential, an attribute used at several places, or a function in
-the middle of `forward`. Where the code cannot be run on symbols its parts are looked at one by one.
+where the ReLU is. It is
+
+- a layer of a Sequential, as in VGG, MobileNetV2, MNASNet, ShuffleNetV2, RegNet, DenseNet and most of
+  timm: an Identity takes its place;
+- one `self.relu` for several places, or F.relu in the middle of `forward`, as in ResNet, ResNeXt, Wide
+  ResNet, Inception-v3, GoogLeNet and the end of DenseNet: the module that calls it becomes of a
+  subclass whose `forward` leaves that call out and is else as it was at that moment, flags included.
+
+What timm's BatchNormAct2d holds, as in its DenseNet, ResNetV2 and DPN, needs no search: see `carried` in
+`convert`. Where the code cannot be run on symbols its parts are looked at one by one.
 """
 
 from __future__ import annotations
