@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from normbench.errors import UserError
 from normbench.models import create_model
 from normbench.ops import use
 from normbench.settings.schema import Settings
-from normbench.training.cuda_graph import Replay, recorded
+from normbench.training.cuda_graph import NotCapturedError, Replay, captured
 from normbench.training.foreign import is_foreign
 from normbench.training.network import check, device_of
 from normbench.training.optimizer import set_learning_rate
@@ -84,9 +85,12 @@ def measure(settings: Settings, kinds: Sequence[str], rounds: int) -> list[Row]:
     name, size = OURS, settings.sgd_batch
     if device.type == "cuda" and settings.precision != "fp16":
         run.model.train()
-        if (replay := recorded(run.step, run.plan(0), size)) is not None:
+        try:
+            replay = captured(run.step, run.plan(0), size)
             contenders[OURS] = replaying(replay, run.plan(0))
             run, name = Run.start(settings, data, device), f"{OURS}, no graph"
+        except NotCapturedError as error:
+            print(f"normbench: ours runs without a CUDA graph: {error}", file=sys.stderr)
     contenders[name] = training(run.step, run.plan(0), size)
     for kind in kinds:
         network = on_layers_of(kind, settings).to(device)

@@ -1,4 +1,4 @@
-"""The training step as a CUDA graph: recorded once, then replayed as a single launch.
+"""The training step as a CUDA graph: captured once, then replayed as a single launch.
 
 At 2 images a step the device waits for Python, which has some hundred kernels to launch. A graph is
 launched whole: the gather and augmentation of the images, forward, backward, update and the sums of
@@ -8,7 +8,6 @@ of the images, and the learning rates.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,42 +17,44 @@ from torch import Tensor
 from normbench.data import EpochBatches
 from normbench.training.step import Step
 
-WARM_UP = 3  # steps before the recording: libraries choose their kernels, the optimizer its state
+WARM_UP = 3  # steps before the capture: libraries choose their kernels, the optimizer its state
 
 
 class Replay:
-    """`replay(shown, number)` does what `step(*shown.batch(number, size))` does, to the bit."""
+    """`replay(batches, number)` does what `step(*batches.batch(number, size))` does, to the bit."""
 
-    def __init__(
-        self, step: Step, shown: EpochBatches, pieces: tuple[Tensor, ...], size: int
-    ) -> None:
-        self.step = step  # whose tensors the graph works on, so that they stay
+    def __init__(self, step: Step, batches: EpochBatches, size: int) -> None:
+        self.step = step  # holds the tensors that the graph reads and writes, so that they stay
         self.size = size
-        self.slots = [piece.clone() for piece in pieces]
+        self.slots = [piece.clone() for piece in batches.pieces(0, size)]
         with as_it_was(step):
-            self.launch = capture(lambda: step(*shown.assemble(*self.slots)))
+            self.launch = capture(lambda: step(*batches.assemble(*self.slots)))
 
-    def __call__(self, shown: EpochBatches, number: int) -> None:
-        for slot, piece in zip(self.slots, shown.pieces(number, self.size), strict=True):
+    def __call__(self, batches: EpochBatches, number: int) -> None:
+        for slot, piece in zip(self.slots, batches.pieces(number, self.size), strict=True):
             slot.copy_(piece)
         self.launch()
 
 
-def recorded(step: Step, shown: EpochBatches, size: int) -> Replay | None:
-    """The graph of the step; None, and a line on stderr, where it cannot be recorded."""
-    pieces = shown.pieces(0, size)
+class NotCapturedError(Exception):
+    """The step cannot be captured; the message says why, in one line."""
+
+
+def captured(step: Step, batches: EpochBatches, size: int) -> Replay:
+    """The graph of the step on `size` images, whose state is left as it was.
+
+    NotCapturedError where the step does something that a graph cannot hold.
+    """
     try:
-        return Replay(step, shown, pieces, size)
+        return Replay(step, batches, size)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        print(f"normbench: the step runs without a CUDA graph: {reason}", file=sys.stderr)
-        return None
+        raise NotCapturedError(str(error).splitlines()[0]) from error
 
 
 def capture(once: Callable[[], None]) -> Callable[[], None]:
-    """What replays `once`, which is run a few times first, on a stream of its own."""
+    """What replays `once`, which runs WARM_UP times first, on a stream of its own."""
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -72,19 +73,22 @@ def as_it_was(step: Step) -> Iterator[None]:
     """Puts weights, buffers, momentum and sums back in place: steps in between leave no trace.
 
     Momentum that the optimizer had not made before is 0, from which its first step is the same.
+    The copies are detached: a graph of autograd from one to its parameter would keep the
+    parameter's node for accumulating gradients, which then belongs to another stream than that of
+    the capture, and the capture fails.
     """
-    before = {at: t.clone() for at, t in tensors_of(step)}
+    before = {name: t.detach().clone() for name, t in tensors_of(step)}
     try:
         yield
     finally:
         with torch.no_grad():
-            for at, t in tensors_of(step):
-                t.copy_(before[at]) if at in before else t.zero_()
+            for name, t in tensors_of(step):
+                t.copy_(before[name]) if name in before else t.zero_()
         step.optimizer.zero_grad()
 
 
 def tensors_of(step: Step) -> Iterator[tuple[str, Tensor]]:
-    """All that a step changes, by name."""
+    """Every tensor that a step changes, by name."""
     yield from step.model.named_parameters()
     yield from step.model.named_buffers()
     for number, state in enumerate(step.optimizer.state.values()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -22,7 +23,7 @@ from normbench.record.record import Metrics, Record, Row
 from normbench.settings.schema import Settings
 from normbench.training import checkpoint, memory
 from normbench.training.channel_means import channel_means
-from normbench.training.cuda_graph import Replay, recorded
+from normbench.training.cuda_graph import NotCapturedError, Replay, captured
 from normbench.training.evaluate import (
     EVALUATION_BATCH,
     Accuracy,
@@ -191,7 +192,11 @@ class Run:
         graph = self.settings.cuda_graph and self.device.type == "cuda"
         if graph and not self.tried and self.settings.precision != "fp16":  # its scaler waits
             self.tried = True
-            self.replay = recorded(step, shown, size)
+            try:
+                self.replay = captured(step, shown, size)
+            except NotCapturedError as error:
+                said = f"normbench: the step runs without a CUDA graph: {error}"
+                print(said, file=sys.stderr)
         if (replay := self.replay) is not None:
             return lambda number: replay(shown, number)
         return lambda number: step(*shown.batch(number, size))

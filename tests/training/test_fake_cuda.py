@@ -74,7 +74,9 @@ def call(node: Any, given: list[Tensor | None]) -> Sequence[Tensor | None]:
             for g, of in zip(given, node._input_metadata, strict=True)
         ]
         results = node.apply(*whole)
-        while len(results) > len(node.next_functions):  # of inputs that are no tensors: ours are last
+        while len(results) > len(
+            node.next_functions
+        ):  # of inputs that are no tensors: ours are last
             *results, last = results
             assert last is None
     return results if isinstance(results, tuple | list) else (results,)

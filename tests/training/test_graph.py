@@ -1,9 +1,10 @@
-"""A replayed step is a step. Without a GPU, `capture` is played: it takes steps and records nothing."""
+"""A replayed step is a step. Without a GPU, `played` stands for `capture`: it captures nothing."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ NORMS = ["bn", "frn", "sn", "bin", "brn", "rbn", "gn"]
 
 
 def played(once: Callable[[], None]) -> Callable[[], None]:
-    """What a capture does to the state: steps before it, none while it records."""
+    """What a capture does to the state: steps before it, none during the capture."""
     for _ in range(graph.WARM_UP):
         once()
     return once
@@ -51,12 +52,11 @@ def after_three_epochs(run: Run, take: Callable[[object, int], None] | None) -> 
 def test_replay_leaves_what_steps_leave(
     cell: Cell, tiny: Dataset, monkeypatch: pytest.MonkeyPatch, norm: str
 ) -> None:
-    """To the bit: the steps before the recording leave no trace, images and rates are the right ones."""
+    """To the bit: the steps before the capture leave no trace, images and rates are the right ones."""
     monkeypatch.setattr(graph, "capture", played)
     settings = settings_of(cell, norm)
     plain, other = (Run.start(settings, tiny, CPU) for _ in range(2))
-    replay = graph.recorded(other.step, other.plan(0), settings.sgd_batch)
-    assert replay is not None
+    replay = graph.captured(other.step, other.plan(0), settings.sgd_batch)
     expected = after_three_epochs(plain, None)
     found = after_three_epochs(other, replay)
     assert found.keys() == expected.keys()
@@ -79,8 +79,8 @@ def test_learning_rates_that_a_graph_reads_stay_where_they_are(cell: Cell, tiny:
     assert sorted(rate.item() for rate in rates) == [0.25, 2.5]
 
 
-def test_what_cannot_be_recorded_is_said_and_runs_on(
-    cell: Cell, tiny: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_capture_that_fails_says_why_and_leaves_no_trace(
+    cell: Cell, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(once: Callable[[], None]) -> Callable[[], None]:
         once()
@@ -90,17 +90,14 @@ def test_what_cannot_be_recorded_is_said_and_runs_on(
     settings = settings_of(cell, "bn")
     run, fresh = (Run.start(settings, tiny, CPU) for _ in range(2))
     run.model.train()
-    assert graph.recorded(run.step, run.plan(0), settings.sgd_batch) is None
-    said = capsys.readouterr().err
-    assert said == (
-        "normbench: the step runs without a CUDA graph:"
-        " operation not permitted when stream is capturing\n"
-    )
+    message = "^operation not permitted when stream is capturing$"
+    with pytest.raises(graph.NotCapturedError, match=message):
+        graph.captured(run.step, run.plan(0), settings.sgd_batch)
     for name, value in fresh.model.state_dict().items():
         assert torch.equal(run.model.state_dict()[name], value), name
 
 
-def test_a_recording_that_failed_is_not_tried_again(
+def test_a_capture_that_failed_is_not_tried_again(
     cell: Cell, tiny: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(once: Callable[[], None]) -> Callable[[], None]:
@@ -120,11 +117,30 @@ def test_a_replay_holds_what_it_works_on(
     """A graph has addresses only: a step that nobody holds would be freed under it."""
     monkeypatch.setattr(graph, "capture", lambda once: lambda: None)
     run = Run.start(settings_of(cell, "bn"), tiny, CPU)
-    replay = graph.recorded(run.step, run.plan(0), run.settings.sgd_batch)
+    replay = graph.captured(run.step, run.plan(0), run.settings.sgd_batch)
     step = weakref.ref(run.step)
     del run
-    assert replay is not None
-    assert step() is not None
+    assert step() is replay.step
+
+
+def node_of(parameter: Tensor) -> Any:
+    """The node of autograd that adds up the parameter's gradient; it lives while a graph holds it."""
+    return parameter.view_as(parameter).grad_fn.next_functions[0][0]  # type: ignore[union-attr]
+
+
+def test_no_node_from_before_the_capture_lives_on(cell: Cell, tiny: Dataset) -> None:
+    """Such a node belongs to the stream it was made on, and a capture on another stream fails."""
+    run = Run.start(settings_of(cell, "bn"), tiny, CPU)
+    with graph.as_it_was(run.step):
+        run.step(*run.plan(0).batch(0, run.settings.sgd_batch))
+        for parameter in run.model.parameters():
+            node_of(parameter).metadata["old"] = True
+            assert not node_of(parameter).metadata
+    weight = next(run.model.parameters())
+    held = weight.clone()
+    node_of(weight).metadata["old"] = True
+    assert node_of(weight).metadata, "a copy that is not detached keeps it: the test sees it"
+    del held
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -136,8 +152,7 @@ def test_a_real_graph(cell: Cell, tiny: Dataset, norm: str, precision: str) -> N
     options = {"name": norm, "groups": 8} if norm == "gn" else {"name": norm}
     settings = cell(norm=options, precision=precision, device="cuda")
     plain, other = (Run.start(settings, tiny, cuda) for _ in range(2))
-    replay = graph.recorded(other.step, other.plan(0), settings.sgd_batch)
-    assert replay is not None
+    replay = graph.captured(other.step, other.plan(0), settings.sgd_batch)
     expected, found = after_three_epochs(plain, None), after_three_epochs(other, replay)
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, msg=name)
