@@ -19,6 +19,7 @@ from normbench.cli import main as cli
 from normbench.data import Dataset, Split
 from normbench.record.display import Display
 from normbench.record.record import Record
+from normbench.settings.cell import cell_of
 from normbench.settings.parse import parse
 from normbench.settings.schema import Settings
 from normbench.training import network as build
@@ -84,7 +85,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Dataset:
 @pytest.fixture
 def fit(tiny: Dataset) -> Callable[[Settings], Record]:
     """Runs a cell on the tiny dataset without a word."""
-    return lambda settings: train.run(settings, Display(Console(file=io.StringIO())))
+    return lambda settings: train.run(cell_of(settings), Display(Console(file=io.StringIO())))
 
 
 class Outcome(NamedTuple):

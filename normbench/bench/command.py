@@ -15,10 +15,10 @@ from normbench.bench.timing import keep_freed_memory
 from normbench.errors import UserError, did_you_mean
 from normbench.norms import NORMS
 from normbench.ops import BACKENDS
-from normbench.settings.schema import Settings
+from normbench.settings.cell import Cell
 from normbench.training.network import device_named
 
-Compose = Callable[[list[str]], Settings]  # the settings of `normbench train WORDS`
+Compose = Callable[[list[str]], Cell]  # the cell of `normbench train WORDS`
 
 HELP = """\
 normbench bench layers [key=value ...]   every norm, forward and backward, against BatchNorm2d + ReLU
@@ -102,7 +102,7 @@ def bench_step(words: list[str], compose: Compose) -> None:
     values, settings = args.read(words, COMMON | {"peers": args.some_of(PEERS, or_none=True)})
     device, rounds = device_named(values.get("device", "auto")), values.get("rounds", 15)
     asked = [settings] if settings else STEPS
-    cells = [compose([*some, f"device={device.type}"]) for some in asked]
+    cells = [compose([*some, f"device={device.type}"]).settings for some in asked]
     peers = values.get("peers", ("plain",))
     for cell in cells:
         step.refuse(cell, peers)  # before the first is measured

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from normbench.errors import FailedError
-from normbench.settings.schema import Settings
-from normbench.study.cells import Cell
+from normbench.settings.cell import Cell
+from normbench.study.jobs import Job
 from normbench.study.plan import Slots
 from normbench.study.pool import run_cells
 
 NORMS = ("bn", "gn", "frn", "sn")
-Compose = Callable[[list[str]], Settings]
+Compose = Callable[[list[str]], Cell]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def measure(
         with tempfile.TemporaryDirectory() as folder:
             each = [f"norm={norm} seed={seed}".split() for norm in NORMS for seed in range(seeds)]
             overrides = [[*words, *one, f"results={folder}"] for one in each]
-            cells = [Cell(tuple(some), compose(some)) for some in overrides]
+            cells = [Job(tuple(some), compose(some)) for some in overrides]
             start = time.perf_counter()
             ends = run_cells(cells, slots, Console(quiet=True))
             wall = time.perf_counter() - start

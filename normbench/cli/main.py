@@ -16,8 +16,8 @@ from normbench.errors import FailedError, UserError, did_you_mean
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from normbench.settings.schema import Settings
-    from normbench.study.cells import Cell
+    from normbench.settings.cell import Cell
+    from normbench.study.jobs import Job
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -70,28 +70,25 @@ def train(arguments: list[str]) -> int:
             raise UserError(f"normbench train has no {word}{hint}")
     errors: list[Exception] = []
 
-    from normbench.settings.identity import canonical
-    from normbench.settings.parse import parse
-
-    def job(config: DictConfig) -> None:  # keeps its error, which Hydra would print in its own way
+    def one(config: DictConfig) -> None:  # keeps its error, which Hydra would print in its own way
         try:
-            train_one(canonical(parse(plain(config))))
+            train_one(cell(plain(config)))
         except Exception as error:
             errors.append(error)
 
-    code = with_hydra(job, arguments)
+    code = with_hydra(one, arguments)
     if errors:
         raise errors[0]
     return code
 
 
-def train_one(settings: Settings) -> None:
+def train_one(cell: Cell) -> None:
     from normbench.record.display import Display
     from normbench.training.run import run
 
     display = Display()
     try:
-        run(settings, display)
+        run(cell, display)
     finally:
         display.close()
 
@@ -115,8 +112,8 @@ def sweep(arguments: list[str]) -> int:
     axes, points = grid(study, given)
     keys = {*axes, *(key for point in points for key in point)}
     fixed = tuple(f"{k}={v}" for k, v in given.items() if k not in keys)
-    cells = [cell_of(fixed + some) for some in overrides_of(axes, points)]
-    code = run_all(cells, study, dry)
+    jobs = [job(fixed + some) for some in overrides_of(axes, points)]
+    code = run_all(jobs, study, dry)
     folder, out = (f"{study['results']}/{part}{study['study']}" for part in ("runs/", ""))
     if dry or not glob.glob(f"{folder}/**/record.json", recursive=True):
         return code
@@ -128,39 +125,44 @@ def sweep(arguments: list[str]) -> int:
     return code
 
 
-def cell_of(overrides: tuple[str, ...]) -> Cell:
-    """A cell from its overrides; a mistake in them is kept as the cell's error."""
+def cell(data: dict[str, Any]) -> Cell:
+    """The cell of a composed configuration: the one way from words to what is trained."""
+    from normbench.settings.cell import cell_of
     from normbench.settings.parse import parse
-    from normbench.study.cells import Cell
+
+    return cell_of(parse(data))
+
+
+def job(overrides: tuple[str, ...]) -> Job:
+    """A job from its overrides; a mistake in them is kept as the job's error."""
+    from normbench.study.jobs import Job
 
     try:
-        return Cell(overrides, parse(compose(overrides)))
+        return Job(overrides, cell(compose(overrides)))
     except UserError as error:
-        return Cell(overrides, None, str(error))
+        return Job(overrides, None, str(error))
 
 
-def run_all(cells: Sequence[Cell], study: dict[str, Any], dry: bool = False) -> int:
+def run_all(jobs: Sequence[Job], study: dict[str, Any], dry: bool = False) -> int:
     """Runs what is to be run, says what failed and how to repeat it; the exit code."""
     from rich.console import Console
 
-    from normbench.study.cells import checked, distinct
+    from normbench.study.jobs import checked, distinct
     from normbench.study.plan import Slots, fetch_data, plan
     from normbench.study.pool import gpus, run_cells
 
     console = Console(highlight=False, soft_wrap=True)
-    cells = checked(distinct(cells))
+    jobs = checked(distinct(jobs))
     slots = Slots.of(study["jobs"], study["jobs_per_gpu"], gpus(study["device"]))
     if dry:
-        for line in plan(cells, len(slots.devices)):
+        for line in plan(jobs, len(slots.devices)):
             console.print(line, markup=False)
         return 0
-    fetch_data(cells)
-    ends = run_cells(cells, slots, console)
+    fetch_data(jobs)
+    ends = run_cells(jobs, slots, console)
     bad = [*ends["invalid"], *ends["failed"]]
-    for cell in bad:
-        complain(
-            f"{'invalid' if cell.settings is None else 'failed'}: {cell.command}: {cell.error}"
-        )
+    for one in bad:
+        complain(f"{'failed' if one.cell else 'invalid'}: {one.command}: {one.error}")
     return 1 if bad else 0
 
 
@@ -263,9 +265,8 @@ def report(arguments: list[str]) -> int:
 
 def bench(arguments: list[str]) -> int:
     from normbench.bench.command import run
-    from normbench.settings.parse import parse
 
-    return run(arguments, lambda words: parse(compose(words)))
+    return run(arguments, lambda words: cell(compose(words)))
 
 
 def list_(arguments: list[str]) -> int:

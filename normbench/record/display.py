@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from normbench.record.record import Record, Row
+from normbench.settings.cell import Cell
 from normbench.settings.schema import Settings
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ class Follower(Protocol):
     ) -> None: ...
     def step(self, step: int, steps: int) -> None: ...
     def epoch(self, row: Row) -> None: ...
-    def finished(self, settings: Settings, record: Record) -> None: ...
-    def already_done(self, settings: Settings, record: Record) -> None: ...
+    def finished(self, cell: Cell, record: Record) -> None: ...
+    def already_done(self, cell: Cell, record: Record) -> None: ...
 
 
 class Display:
@@ -83,19 +84,21 @@ class Display:
             self.live.stop()
             self.live = None
 
-    def finished(self, settings: Settings, record: Record) -> None:
+    def finished(self, cell: Cell, record: Record) -> None:
         """The closing summary: the result, the folder, and what to do next."""
         self.close()
         self.console.print(result(record))
-        self.show(settings)
+        self.show(cell)
 
-    def already_done(self, settings: Settings, record: Record) -> None:
+    def already_done(self, cell: Cell, record: Record) -> None:
         """The run was there before."""
         self.console.print(f"already done: {result(record)}")
-        self.show(settings)
+        self.show(cell)
 
-    def show(self, settings: Settings) -> None:
-        self.console.print(f"  run     {settings.folder}")
+    def show(self, cell: Cell) -> None:
+        """Where the run lies, and what to do next."""
+        settings = cell.settings
+        self.console.print(f"  run     {cell.folder}")
         self.console.print(f"  curves  tensorboard --logdir {settings.results}/runs")
         other = settings.norm.name if settings.norm.name not in ("bn", "custom") else "frn"
         self.console.print(f"  next    normbench train -m norm=bn,{other} batch=2,8,32")

@@ -16,9 +16,8 @@ from typing import Any, Literal
 
 import yaml
 
-from normbench.norms.registry import per_image
-from normbench.settings.identity import identity
-from normbench.settings.schema import LATER, Settings
+from normbench.settings.cell import Cell
+from normbench.settings.schema import LATER
 
 SETTINGS, METRICS, RECORD = "settings.yaml", "metrics.jsonl", "record.json"
 DONE = ("ok", "diverged")
@@ -54,10 +53,10 @@ class Record:
         return self.status in DONE
 
 
-def record_of(settings: Settings, status: Status, rows: list[Row], **rest: Any) -> Record:
+def record_of(cell: Cell, status: Status, rows: list[Row], **rest: Any) -> Record:
     """The record of a run from its rows."""
-    record = Record(status, rest.pop("error", None), identity(settings), to_plain(settings), **rest)
-    record.per_image = per_image(settings.norm.name, settings.norm.options)
+    plain, error = dataclasses.asdict(cell.settings), rest.pop("error", None)
+    record = Record(status, error, cell.identity, plain, per_image=cell.per_image, **rest)
     record.curves = {key: [row[key] for row in rows] for key in (rows[0] if rows else {})}
     record.train_seconds = sum(row["train_seconds"] for row in rows)
     if rows:
@@ -70,13 +69,11 @@ def record_of(settings: Settings, status: Status, rows: list[Row], **rest: Any) 
     return record
 
 
-def to_plain(settings: Settings) -> dict[str, Any]:
-    return dataclasses.asdict(settings)
-
-
-def write_settings(folder: Path, settings: Settings) -> None:
-    text = yaml.safe_dump(to_plain(settings), sort_keys=False, allow_unicode=True)
-    write_atomically(folder / SETTINGS, text)
+def write_settings(cell: Cell) -> None:
+    """Writes the settings into the cell's folder: the run has begun."""
+    plain = dataclasses.asdict(cell.settings)
+    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    write_atomically(cell.folder / SETTINGS, text)
 
 
 def write_record(folder: Path, record: Record) -> None:

@@ -1,4 +1,4 @@
-"""What a run is known by: the settings that decide its result, as a hash; and which cells are equal."""
+"""What a run is known by: the hash of the settings that decide its result."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import json
 import sys
 from pathlib import Path
 
-from normbench.norms.registry import per_image
 from normbench.settings.content import digest
-from normbench.settings.schema import LATER, Evaluate, Settings
+from normbench.settings.schema import LATER, Settings
 
 NO_RESULT = (
     "protocol",
@@ -28,7 +27,8 @@ OWN_FOLDERS = ("folder", "imagenet", "imagenet100")  # of the user's, known by w
 
 
 def identity(settings: Settings) -> str:
-    """Eight hexadecimal digits of the settings that decide the result."""
+    """Eight hexadecimal digits of all that decides the result: settings, a folder of images, the
+    source of the user's own norm. Reads the last two from the disk; `cell_of` calls it once a cell."""
     decisive = {k: v for k, v in dataclasses.asdict(settings).items() if k not in NO_RESULT}
     for key, default in LATER.items():
         if decisive[key] == default:
@@ -49,18 +49,3 @@ def source_of(target: str) -> str | None:
     file = Path(*target.split(".")[:-1]).with_suffix(".py")
     found = [Path(folder) / file for folder in ["", *sys.path] if (Path(folder) / file).is_file()]
     return hashlib.sha256(found[0].read_bytes()).hexdigest() if found else None
-
-
-def canonical(settings: Settings) -> Settings:
-    """The settings that stand for all that have the same result by construction: those of a norm
-    that treats each image by itself, in every stage, at any batch of the fixed protocol.
-
-    UserError where the user's own norm cannot be imported.
-    """
-    if settings.protocol != "fixed" or settings.norm_stages is not None:
-        return settings
-    if not per_image(settings.norm.name, settings.norm.options):
-        return settings
-    return dataclasses.replace(
-        settings, batch=settings.sgd_batch, workers=1, evaluate=Evaluate("running")
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, field, fields
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -38,7 +37,7 @@ class Evaluate:
 
 @dataclass(frozen=True, config=STRICT)
 class Settings:
-    """One cell: everything that decides its result, and where it is written.
+    """Everything that decides the result of a run, and where it is written.
 
     A field with a default came later than runs that are kept: see `LATER`.
     """
@@ -93,15 +92,6 @@ class Settings:
     def peak_lr(self) -> float:
         """The learning rate by the linear rule."""
         return self.lr * self.sgd_batch / self.lr_batch
-
-    @property
-    def folder(self) -> Path:
-        """Where the run lives; the same settings have the same folder."""
-        from normbench.settings.identity import identity
-
-        cell = f"{self.norm_label}-b{self.batch}x{self.workers}-s{self.seed}-{identity(self)}"
-        network = f"{self.model.label}-{self.dataset.label}"
-        return Path(self.results) / "runs" / self.study / network / cell
 
 
 LATER = {f.name: f.default for f in fields(Settings) if f.default is not MISSING}

@@ -8,8 +8,8 @@ from statistics import mean
 
 from normbench.machine import cores
 from normbench.record.display import clock
-from normbench.study.cells import Cell
 from normbench.study.grid import whole
+from normbench.study.jobs import Job
 
 
 @dataclass(frozen=True)
@@ -33,36 +33,37 @@ class Slots:
         return cls(devices, max(1, cores() // len(devices)))
 
 
-def seconds_left(cells: Sequence[Cell], at_a_time: int) -> float | None:
+def seconds_left(jobs: Sequence[Job], at_a_time: int) -> float | None:
     """From what cells of this study took so far; None where none has run."""
-    records = [record for cell in cells if (record := cell.record()) is not None and record.done]
+    records = [record for job in jobs if (record := job.record()) is not None and record.done]
     times = [record.train_seconds for record in records]
     if not times:
         return None
-    open_ = sum(cell.state() in ("new", "unfinished", "failed") for cell in cells)
+    open_ = sum(job.state() in ("new", "unfinished", "failed") for job in jobs)
     return mean(times) * open_ / at_a_time
 
 
-def plan(cells: Sequence[Cell], at_a_time: int) -> list[str]:
+def plan(jobs: Sequence[Job], at_a_time: int) -> list[str]:
     """Each cell and where it stands; at the end, how many stand where and how long the rest takes."""
     lines, counts = [], dict.fromkeys(("done", "unfinished", "failed", "invalid", "new"), 0)
-    for cell in cells:
-        state = cell.state()
+    for job in jobs:
+        state = job.state()
         counts[state] += 1
-        lines.append(f"{state:10s} {cell.name}" + (f": {cell.error}" if cell.error else ""))
-    left = seconds_left(cells, at_a_time)
+        lines.append(f"{state:10s} {job.name}" + (f": {job.error}" if job.error else ""))
+    left = seconds_left(jobs, at_a_time)
     time = "nothing has run yet to tell how long" if left is None else f"about {clock(left)} left"
     summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    return [*lines, f"{len(cells)} cells: {summary}; {time}, {at_a_time} at a time"]
+    return [*lines, f"{len(jobs)} cells: {summary}; {time}, {at_a_time} at a time"]
 
 
-def fetch_data(cells: Sequence[Cell]) -> None:
+def fetch_data(jobs: Sequence[Job]) -> None:
     """Has the data of all cells on disk before the first begins."""
     from normbench.data.prepare import prepare
 
     datasets = {}
-    for cell in cells:
-        if cell.settings is not None and cell.state() != "done":
-            datasets[repr(cell.settings.dataset)] = cell.settings.dataset
+    for job in jobs:
+        if job.cell is not None and job.state() != "done":
+            dataset = job.cell.settings.dataset
+            datasets[repr(dataset)] = dataset
     for dataset in datasets.values():
         prepare(dataset.name, dataset.options)

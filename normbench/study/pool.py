@@ -14,9 +14,8 @@ from rich.live import Live
 from rich.table import Table
 
 from normbench.record.display import clock
-from normbench.record.record import Record, to_plain, write_record
-from normbench.settings.identity import identity
-from normbench.study.cells import Cell
+from normbench.record.record import record_of, write_record
+from normbench.study.jobs import Job
 from normbench.study.plan import Slots, seconds_left
 from normbench.study.worker import work
 
@@ -25,7 +24,7 @@ from normbench.study.worker import work
 class Running:
     """A cell in its process."""
 
-    cell: Cell
+    job: Job
     device: int | None
     process: ForkServerProcess
     pipe: connection.Connection
@@ -34,21 +33,21 @@ class Running:
     end: tuple[str, str] | None = None  # how it ended, and a line
 
 
-def run_cells(cells: Sequence[Cell], slots: Slots, console: Console) -> dict[str, list[Cell]]:
+def run_cells(jobs: Sequence[Job], slots: Slots, console: Console) -> dict[str, list[Job]]:
     """Trains the cells that are not done. By outcome: done before, done, invalid, failed.
 
     KeyboardInterrupt stops all cells, each after its last checkpoint, and is raised again.
     """
-    ends: dict[str, list[Cell]] = {"before": [], "done": [], "invalid": [], "failed": []}
+    ends: dict[str, list[Job]] = {"before": [], "done": [], "invalid": [], "failed": []}
     waiting = []
-    for cell in cells:
-        state = cell.state()
+    for job in jobs:
+        state = job.state()
         if state in ("done", "invalid"):
-            ends["before" if state == "done" else "invalid"].append(cell)
+            ends["before" if state == "done" else "invalid"].append(job)
         else:
-            waiting.append(cell)
+            waiting.append(job)
     if ends["before"]:
-        console.print(f"{len(ends['before'])} of {len(cells)} cells are done already")
+        console.print(f"{len(ends['before'])} of {len(jobs)} cells are done already")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["normbench.training.run"])
     running: list[Running] = []
@@ -61,7 +60,7 @@ def run_cells(cells: Sequence[Cell], slots: Slots, console: Console) -> dict[str
                 for one in [one for one in running if one.end is not None]:
                     running.remove(one)
                     finish(one, ends)
-                    say(console, one, ends, cells, len(slots.devices))
+                    say(console, one, ends, jobs, len(slots.devices))
                 live.update(table(running))
         except BaseException:
             stop(running)
@@ -80,7 +79,7 @@ def gpus(device: str) -> int:
 
 def start(
     context: multiprocessing.context.ForkServerContext,
-    cell: Cell,
+    job: Job,
     slots: Slots,
     running: Sequence[Running],
 ) -> Running:
@@ -89,10 +88,10 @@ def start(
     for one in running:
         free.remove(one.device)
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=work, args=(cell.settings, free[0], slots.threads, theirs))
+    process = context.Process(target=work, args=(job.cell, free[0], slots.threads, theirs))
     process.start()
     theirs.close()
-    return Running(cell, free[0], process, ours)
+    return Running(job, free[0], process, ours)
 
 
 def listen(running: Sequence[Running]) -> None:
@@ -114,21 +113,19 @@ def listen(running: Sequence[Running]) -> None:
             one.process.join()
 
 
-def finish(one: Running, ends: dict[str, list[Cell]]) -> None:
+def finish(one: Running, ends: dict[str, list[Job]]) -> None:
     """Puts the cell under its outcome; a process that was killed gets the record it could not write."""
-    assert one.end is not None and one.cell.settings is not None
+    assert one.end is not None and one.job.cell is not None
     kind, words = one.end
     one.pipe.close()
     if kind == "done":
-        ends["done"].append(one.cell)
+        ends["done"].append(one.job)
         return
-    settings = one.cell.settings
-    if kind == "died" and one.cell.record() is None and settings.folder.is_dir():
-        write_record(
-            settings.folder, Record("failed", words, identity(settings), to_plain(settings))
-        )
+    cell = one.job.cell
+    if kind == "died" and one.job.record() is None and cell.folder.is_dir():
+        write_record(cell.folder, record_of(cell, "failed", [], error=words))
     ends["invalid" if kind == "invalid" else "failed"].append(
-        Cell(one.cell.overrides, None if kind == "invalid" else settings, words)
+        Job(one.job.overrides, None if kind == "invalid" else cell, words)
     )
 
 
@@ -146,18 +143,18 @@ def stop(running: Sequence[Running]) -> None:
 def say(
     console: Console,
     one: Running,
-    ends: dict[str, list[Cell]],
-    cells: Sequence[Cell],
+    ends: dict[str, list[Job]],
+    jobs: Sequence[Job],
     at_a_time: int,
 ) -> None:
     """One line for a cell that has ended."""
     assert one.end is not None
     count = sum(len(some) for some in ends.values())
-    left = seconds_left(cells, at_a_time)
+    left = seconds_left(jobs, at_a_time)
     rest = f"; about {clock(left)} left" if left else ""
     kind, words = one.end
     shown = words if kind == "done" else f"{'failed' if kind == 'died' else kind}: {words}"
-    console.print(f"[{count}/{len(cells)}] {one.cell.name}: {shown}{rest}", markup=False)
+    console.print(f"[{count}/{len(jobs)}] {one.job.name}: {shown}{rest}", markup=False)
 
 
 def live_table(console: Console, running: Sequence[Running]) -> Live:
@@ -174,5 +171,5 @@ def table(running: Sequence[Running]) -> Table:
     for one in running:
         at, epochs, words = one.at
         seconds = time.perf_counter() - one.begin
-        rows.add_row(one.cell.name, f"{at:.1f}/{epochs}", words, clock(seconds))
+        rows.add_row(one.job.name, f"{at:.1f}/{epochs}", words, clock(seconds))
     return rows

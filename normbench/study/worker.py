@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from normbench.errors import FailedError, UserError
 from normbench.record.record import Record, Row
+from normbench.settings.cell import Cell, cell_of
 from normbench.settings.schema import Settings
 
 if TYPE_CHECKING:
     import torch
 
 
-def work(settings: Settings, device: int | None, threads: int, pipe: connection.Connection) -> None:
+def work(cell: Cell, device: int | None, threads: int, pipe: connection.Connection) -> None:
     """Runs a cell; the last message is ("done" | "invalid" | "failed" | "interrupted", text)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, with SIGTERM
     signal.signal(signal.SIGTERM, interrupt)
@@ -27,10 +28,11 @@ def work(settings: Settings, device: int | None, threads: int, pipe: connection.
         os.environ["CUDA_VISIBLE_DEVICES"] = visible(device)
     with open(os.devnull, "w") as nowhere:  # the terminal belongs to the parent's table
         sys.stdout = sys.stderr = nowhere
-        pipe.send(outcome(settings, threads, pipe))
+        pipe.send(outcome(cell, threads, pipe))
 
 
-def outcome(settings: Settings, threads: int, pipe: connection.Connection) -> tuple[str, str]:
+def outcome(cell: Cell, threads: int, pipe: connection.Connection) -> tuple[str, str]:
+    """Trains the cell, if it is still what it was when it was planned; how it ended, and a line."""
     import torch
 
     from normbench.record.display import result
@@ -38,7 +40,12 @@ def outcome(settings: Settings, threads: int, pipe: connection.Connection) -> tu
 
     torch.set_num_threads(threads)
     try:
-        return "done", result(run(settings, PipeDisplay(pipe)))
+        if cell_of(cell.settings) != cell:
+            raise UserError(
+                "its own norm or folder of images has changed since the sweep began; the same"
+                " command again trains it as it is now"
+            )
+        return "done", result(run(cell, PipeDisplay(pipe)))
     except UserError as error:
         return "invalid", " ".join(str(error).split())
     except FailedError as error:
@@ -46,8 +53,8 @@ def outcome(settings: Settings, threads: int, pipe: connection.Connection) -> tu
     except KeyboardInterrupt:
         return "interrupted", ""
     except BaseException as error:
-        if settings.folder.is_dir():
-            (settings.folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        if cell.folder.is_dir():
+            (cell.folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
         return "failed", " ".join(f"{type(error).__name__}: {error}".split())
 
 
@@ -71,10 +78,10 @@ class PipeDisplay:
         self.done, self.words = row["epoch"], numbers(row)
         self.tell(float(self.done))
 
-    def finished(self, settings: Settings, record: Record) -> None:
+    def finished(self, cell: Cell, record: Record) -> None:
         pass
 
-    def already_done(self, settings: Settings, record: Record) -> None:
+    def already_done(self, cell: Cell, record: Record) -> None:
         pass
 
     def tell(self, at: float) -> None:

@@ -20,6 +20,7 @@ from normbench.ops import use
 from normbench.record import record
 from normbench.record.display import Follower
 from normbench.record.record import Metrics, Record, Row
+from normbench.settings.cell import Cell
 from normbench.settings.schema import Settings
 from normbench.training import checkpoint, memory
 from normbench.training.channel_means import channel_means
@@ -46,40 +47,41 @@ from normbench.training.tensorboard import Board
 CHECK_EVERY = 16  # steps between two looks at the loss: a look waits for the device
 
 
-def run(settings: Settings, display: Follower) -> Record:
+def run(cell: Cell, display: Follower) -> Record:
     """Trains a cell, or goes on with it, or, where it is done, returns the record it has.
 
     UserError before anything is written for what cannot work; any other exception is written into
     the record (failed, out_of_memory) and raised. A diverged run is a result like any other.
     """
+    settings, folder = cell.settings, cell.folder
     device = device_of(settings)
-    if (old := record.read_record(settings.folder)) is not None and old.done:
-        display.already_done(settings, old)
+    if (old := record.read_record(folder)) is not None and old.done:
+        display.already_done(cell, old)
         return old
     check(settings)
     data = data_of(settings)
-    with alone_in(settings.folder):
-        if (old := record.read_record(settings.folder)) is not None and old.done:
-            display.already_done(settings, old)  # by another process, a moment ago
+    with alone_in(folder):
+        if (old := record.read_record(folder)) is not None and old.done:
+            display.already_done(cell, old)  # by another process, a moment ago
             return old
         for stale in (record.RECORD, "error.txt"):
-            (settings.folder / stale).unlink(missing_ok=True)
-        record.write_settings(settings.folder, settings)
+            (folder / stale).unlink(missing_ok=True)
+        record.write_settings(cell)
         rows: list[Row] = []
         try:
             with use(settings.ops):
-                result = train(settings, data, device, display, rows)
+                result = train(cell, data, device, display, rows)
         except Exception as error:
             status: record.Status = "failed"
             full = isinstance(error, torch.OutOfMemoryError | MemoryError)
             if full or "can't allocate memory" in str(error):
                 status = "out_of_memory"
             what = " ".join(f"{type(error).__name__}: {error}".split())
-            bad = record.record_of(settings, status, rows, error=what)
-            record.write_record(settings.folder, bad)
+            bad = record.record_of(cell, status, rows, error=what)
+            record.write_record(folder, bad)
             raise
-        record.write_record(settings.folder, result)
-    display.finished(settings, result)
+        record.write_record(folder, result)
+    display.finished(cell, result)
     return result
 
 
@@ -95,21 +97,22 @@ def data_of(settings: Settings) -> Dataset | FolderDataset:
 
 
 def train(
-    settings: Settings,
+    cell: Cell,
     data: Dataset | FolderDataset,
     device: torch.device,
     display: Follower,
     rows: list[Row],
 ) -> Record:
     """Trains from the folder's checkpoint, or from the start, to the end; fills `rows`."""
+    settings = cell.settings
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     run_ = Run.start(settings, data, device)
     memory.warn(settings, device)
-    rows += run_.resume()
-    metrics = Metrics(settings.folder, rows)
+    rows += run_.resume(cell.folder)
+    metrics = Metrics(cell.folder, rows)
     status: record.Status = "ok"
-    with Board(settings, run_.model, len(rows)) as board:
+    with Board(cell, run_.model, len(rows)) as board:
         display.started(settings, run_.parameters, device, done=len(rows))
         for row in epochs(run_, len(rows), display.step):
             metrics.add(row)
@@ -118,9 +121,9 @@ def train(
             if row["train_loss"] is None or row["test_loss"] is None:
                 status = "diverged"
                 break
-            run_.save(rows)
+            run_.save(cell.folder, rows)
         result = record.record_of(
-            settings,
+            cell,
             status,
             rows,
             parameters=run_.parameters,
@@ -254,13 +257,13 @@ class Run:
                 yield shown.batch(step, size)[0]
             wanted -= shown.steps(size)
 
-    def save(self, rows: list[Row]) -> None:
-        """The checkpoint after the last of `rows`."""
-        checkpoint.save(self.settings.folder, {"rows": rows, **self.step.state()})
+    def save(self, folder: Path, rows: list[Row]) -> None:
+        """Writes the checkpoint after the last of `rows`."""
+        checkpoint.save(folder, {"rows": rows, **self.step.state()})
 
-    def resume(self) -> list[Row]:
-        """Goes back to the folder's checkpoint; the rows of the epochs it has seen."""
-        state = checkpoint.load(self.settings.folder, self.device)
+    def resume(self, folder: Path) -> list[Row]:
+        """Goes back to the folder's checkpoint; returns the rows of the epochs that it has seen."""
+        state = checkpoint.load(folder, self.device)
         if state is None:
             return []
         self.step.load(state)

@@ -10,7 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from normbench.record.record import Record, Row
-from normbench.settings.schema import Settings
+from normbench.settings.cell import Cell
 from normbench.training.provenance import learned_tensors
 
 CURVES = {
@@ -27,9 +27,9 @@ RESULTS = ("final_top1_percent", "best_top1_percent", "median_last5_top1_percent
 class Board:
     """The event file of a run; a context manager that closes it."""
 
-    def __init__(self, settings: Settings, model: nn.Module, epochs_done: int) -> None:
-        self.settings, self.model = settings, model
-        self.writer = SummaryWriter(settings.folder, purge_step=epochs_done + 1)
+    def __init__(self, cell: Cell, model: nn.Module, epochs_done: int) -> None:
+        self.settings, self.model = cell.settings, model
+        self.writer = SummaryWriter(cell.folder, purge_step=epochs_done + 1)
 
     def epoch(self, row: Row) -> None:
         """The curves, and the mean over channels of what each layer learned (SN: each weight)."""

@@ -18,7 +18,7 @@ from normbench.cli import main as cli
 from normbench.data import Dataset
 from normbench.models import create_model
 from normbench.norms import NormFactory
-from normbench.study.cells import Cell
+from normbench.study.jobs import Job
 from normbench.study.plan import Slots
 
 QUICK = ["rounds=2", "device=cpu"]
@@ -135,12 +135,9 @@ def test_study(
     """Every cell for each number of jobs, in a folder that is gone afterwards."""
     asked = []
 
-    def in_this_process(
-        cells: Sequence[Cell], slots: Slots, console: object
-    ) -> dict[str, list[Cell]]:
-        asked.append(
-            (len(slots.devices), [cell.settings.norm.name for cell in cells if cell.settings])
-        )
+    def in_this_process(jobs: Sequence[Job], slots: Slots, console: object) -> dict[str, list[Job]]:
+        cells = [job.cell for job in jobs if job.cell]
+        asked.append((len(slots.devices), [cell.settings.norm.name for cell in cells]))
         for cell in cells:
             fit(cell.settings)
         return {"failed": [], "invalid": []}

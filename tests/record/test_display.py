@@ -13,6 +13,7 @@ from rich.console import Console
 from normbench.data import Dataset
 from normbench.record.display import Display, clock
 from normbench.record.record import Record
+from normbench.settings.cell import cell_of
 from normbench.settings.schema import Settings
 from normbench.training import run as train
 from normbench.training import step
@@ -36,8 +37,8 @@ class Shown:
 
 @pytest.mark.usefixtures("tiny")
 def test_a_line_an_epoch(cell: Cell) -> None:
-    shown, settings = Shown(), cell(epochs=3, norm="frn", batch=4, workers=4)
-    record = train.run(settings, shown.display)
+    shown, made = Shown(), cell_of(cell(epochs=3, norm="frn", batch=4, workers=4))
+    record = train.run(made, shown.display)
     header, *epochs, result, run, curves, following = shown.lines
     assert "frn, resnet8" in header
     assert "4 images × 4 workers a step, 3 epochs, seed 0, on cpu" in header
@@ -45,17 +46,17 @@ def test_a_line_an_epoch(cell: Cell) -> None:
     for line, top1 in zip(epochs, record.curves["test_top1_percent"], strict=True):
         assert f"test {top1:.2f} %" in line
     assert f"{record.final_top1_percent:.2f} %" in result
-    assert str(settings.folder) in run
+    assert str(made.folder) in run
     assert "tensorboard --logdir results/runs" in curves
     assert "normbench train" in following
 
 
 @pytest.mark.usefixtures("tiny")
 def test_the_second_time(cell: Cell) -> None:
-    settings = cell(epochs=1)
-    train.run(settings, Display(Console(file=io.StringIO())))
+    made = cell_of(cell(epochs=1))
+    train.run(made, Display(Console(file=io.StringIO())))
     shown = Shown()
-    train.run(settings, shown.display)
+    train.run(made, shown.display)
     assert shown.lines[0].startswith("already done: test accuracy")
     assert not any(line.startswith("epoch") for line in shown.lines)
 
@@ -64,7 +65,7 @@ def test_the_second_time(cell: Cell) -> None:
 def test_divergence_is_said(cell: Cell) -> None:
     shown = Shown()
     settings = cell(norm="none", lr=1e12, warmup=0.0, schedule="constant")
-    train.run(settings, shown.display)
+    train.run(cell_of(settings), shown.display)
     assert "the loss is not finite" in "\n".join(shown.lines)
     assert any(line.startswith("diverged in epoch") for line in shown.lines)
 
@@ -72,7 +73,7 @@ def test_divergence_is_said(cell: Cell) -> None:
 @pytest.mark.usefixtures("tiny")
 def test_a_terminal(cell: Cell) -> None:
     shown = Shown(force_terminal=True, width=120)
-    train.run(cell(epochs=2), shown.display)
+    train.run(cell_of(cell(epochs=2)), shown.display)
     assert shown.display.live is None
     text = shown.file.getvalue()
     assert "test accuracy" in text
@@ -91,7 +92,7 @@ def test_a_terminal_is_left_in_order_after_a_failure(
 
     monkeypatch.setattr(step, "project", fail)
     with pytest.raises(RuntimeError):
-        train.run(cell(), shown.display)
+        train.run(cell_of(cell()), shown.display)
     shown.display.close()
     shown.display.close()  # at any time
     text = shown.file.getvalue()
@@ -109,7 +110,7 @@ def test_one_display_for_run_after_run(cell: Cell, terminal: bool) -> None:
         shown.display.step(1, 4)
         shown.display.step(4, 4)
         shown.display.epoch(row | {"images_per_second": 5.0})
-        shown.display.finished(settings, record)
+        shown.display.finished(cell_of(settings), record)
     assert sum("test accuracy 10.00 %" in line for line in shown.lines) == 2
 
 

@@ -26,6 +26,7 @@ from normbench.record.record import (
     write_record,
     write_settings,
 )
+from normbench.settings.cell import cell_of
 from normbench.settings.schema import Settings
 
 Cell = Callable[..., Settings]
@@ -45,7 +46,7 @@ def row(epoch: int, top1: float | None = 50.0) -> Row:
 @given(top1=st.lists(st.floats(0, 100), min_size=1, max_size=12))
 def test_final_best_and_median(cell: Cell, top1: list[float]) -> None:
     rows = [row(epoch, value) for epoch, value in enumerate(top1, start=1)]
-    record = record_of(cell(), "ok", rows)
+    record = record_of(cell_of(cell()), "ok", rows)
     assert record.final_top1_percent == top1[-1]
     assert record.best_top1_percent == max(top1)
     assert record.median_last5_top1_percent == statistics.median(top1[-5:])
@@ -56,7 +57,7 @@ def test_final_best_and_median(cell: Cell, top1: list[float]) -> None:
 
 @pytest.mark.parametrize("status", ["diverged", "failed", "out_of_memory"])
 def test_no_accuracy_without_success(cell: Cell, status: Any) -> None:
-    record = record_of(cell(), status, [row(1), row(2, None)])
+    record = record_of(cell_of(cell()), status, [row(1), row(2, None)])
     assert record.final_top1_percent is None
     assert record.best_top1_percent is None
     assert record.median_last5_top1_percent is None
@@ -65,23 +66,25 @@ def test_no_accuracy_without_success(cell: Cell, status: Any) -> None:
 
 
 def test_no_rows(cell: Cell) -> None:
-    record = record_of(cell(), "failed", [], error="RuntimeError: early")
+    record = record_of(cell_of(cell()), "failed", [], error="RuntimeError: early")
     assert (record.curves, record.train_seconds, record.images_per_second) == ({}, 0, None)
     assert record.error == "RuntimeError: early"
 
 
 def test_there_and_back(cell: Cell, tmp_path: Path) -> None:
-    record = record_of(cell(norm="sn"), "ok", [row(1)], learned={"stem": {"mean_weight": [0.5]}})
+    record = record_of(
+        cell_of(cell(norm="sn")), "ok", [row(1)], learned={"stem": {"mean_weight": [0.5]}}
+    )
     write_record(tmp_path, record)
     assert read_record(tmp_path) == record
 
 
 def test_settings_that_came_after_a_record(cell: Cell, tmp_path: Path) -> None:
     """It is read as a run with the value that it stands for, and keeps its identity."""
-    record = record_of(cell(), "ok", [])
+    record = record_of(cell_of(cell()), "ok", [])
     del record.settings["weight_standardization"]
     write_record(tmp_path, record)
-    assert read_record(tmp_path) == record_of(cell(), "ok", [])
+    assert read_record(tmp_path) == record_of(cell_of(cell()), "ok", [])
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"3", b'{"a": 1}', b"\xff\xfe\x00"])
@@ -96,7 +99,7 @@ def test_what_is_not_a_record(tmp_path: Path, content: bytes | None) -> None:
 def test_records_are_found_in_the_order_of_their_paths(cell: Cell, tmp_path: Path) -> None:
     for name in ("b/2", "a/9", "b/1"):
         (tmp_path / name).mkdir(parents=True)
-        write_record(tmp_path / name, record_of(cell(seed=int(name[-1])), "ok", [row(1)]))
+        write_record(tmp_path / name, record_of(cell_of(cell(seed=int(name[-1]))), "ok", [row(1)]))
     (tmp_path / "a" / "record.json").write_text("no record")
     found = [
         (str(path.relative_to(tmp_path)), r.settings["seed"]) for path, r in find_records(tmp_path)
@@ -136,8 +139,10 @@ def test_the_whole_text_or_the_old_one(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_labels_of_any_alphabet(cell: Cell, tmp_path: Path) -> None:
-    write_settings(tmp_path, cell(norm={"name": "bn", "label": "ε-norm"}))
-    assert "ε-norm" in (tmp_path / "settings.yaml").read_text(encoding="utf-8")
+    made = cell_of(cell(norm={"name": "bn", "label": "ε-norm"}, results=str(tmp_path)))
+    made.folder.mkdir(parents=True)
+    write_settings(made)
+    assert "ε-norm" in (made.folder / "settings.yaml").read_text(encoding="utf-8")
 
 
 def test_reading_needs_no_torch() -> None:

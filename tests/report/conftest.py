@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import functools
 import random
 import shutil
@@ -16,7 +15,7 @@ import yaml
 
 from normbench.record.record import Record, record_of, write_atomically, write_record
 from normbench.report.experiment import Experiment, load, norm_defaults
-from normbench.settings.identity import canonical
+from normbench.settings.cell import cell_of
 from normbench.settings.parse import parse
 from normbench.settings.schema import Settings
 
@@ -73,7 +72,7 @@ def result(settings: Settings, status: str = "ok", noise: float = 0.6) -> Record
     more = {"parameters": 77850, "learned": learned, "device": f"cpu {stream.random()}"}
     if status == "failed":
         more["error"] = "the machine was switched off"
-    return record_of(settings, status, rows, **more)
+    return record_of(cell_of(settings), status, rows, **more)
 
 
 def learns(settings: Settings, layer: int, stream: random.Random) -> dict[str, list[float]]:
@@ -113,9 +112,8 @@ def write_study(
                 "study": experiment.study,
                 **more,
             }
-            settings = canonical(settings_of(overrides))
-            folder = results.parent / dataclasses.replace(settings, results=results.name).folder
-            written[folder] = settings
+            made = cell_of(settings_of(overrides | {"results": results.name}))
+            written[results.parent / made.folder] = made.settings
     for folder, settings in written.items():
         folder.mkdir(parents=True, exist_ok=True)
         write_record(folder, result(settings))

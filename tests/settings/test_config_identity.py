@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from normbench.errors import UserError
-from normbench.settings.identity import NO_RESULT, canonical, identity
+from normbench.settings.cell import cell_of
+from normbench.settings.identity import NO_RESULT, identity
 from normbench.settings.parse import parse
-from normbench.settings.schema import Evaluate, Settings
+from normbench.settings.schema import Settings
 
 Cell = Callable[..., Settings]
 
@@ -119,7 +117,7 @@ def test_a_folder_is_known_by_its_content(cell: Cell, tmp_path: Path) -> None:
         (place / "0.jpg").write_bytes(b"123" if name == "other" else b"12")
     here = folder(cell, tmp_path / "here")
     assert here.dataset.label == "here"
-    assert "/resnet8-here/" in here.folder.as_posix()
+    assert "/resnet8-here/" in cell_of(here).folder.as_posix()
     assert identity(here) == identity(folder(cell, tmp_path / "there" / "here"))
     assert identity(here) != identity(folder(cell, tmp_path / "other"))
     assert identity(here) != identity(folder(cell, tmp_path / "here", cache=False))
@@ -141,87 +139,3 @@ def test_order_of_options_does_not_decide(cell: Cell) -> None:
     one = {"name": "bn", "eps": 1e-5, "momentum": 0.1}
     two = {"momentum": 0.1, "eps": 1e-5, "name": "bn"}
     assert identity(cell(norm=one)) == identity(cell(norm=two))
-
-
-def test_folder(cell: Cell) -> None:
-    settings = cell(norm="frn", batch=2, workers=8, seed=3, study="mine", results="out")
-    *above, last = settings.folder.parts
-    assert Path(*above) == Path("out/runs/mine/resnet8-cifar10_5k")
-    assert re.fullmatch(r"frn-b2x8-s3-[0-9a-f]{8}", last)
-    assert last.endswith(identity(settings))
-
-
-def test_the_protocols_share_a_cell(cell: Cell) -> None:
-    """The same batch and workers are the same training, whatever led to them."""
-    scaled = cell(protocol="scaled", batch=4, workers=8)
-    fixed = cell(protocol="fixed", batch=4, workers=None, sgd_batch=32)
-    assert scaled.folder == fixed.folder
-
-
-OWN = """
-from normbench.norms import PlaneNorm, pool, standardize
-
-class PerPlane(PlaneNorm):
-    per_image = True
-
-    def mix(self, moments):
-        return standardize(moments, 1e-5)
-
-class PerWorker(PerPlane):
-    def mix(self, moments):
-        return standardize(pool(moments, images=self.images), 1e-5)
-"""
-
-
-@pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A file with two norms in the working folder; its module's name."""
-    (tmp_path / "own_of_identity.py").write_text(OWN)
-    monkeypatch.chdir(tmp_path)
-    yield "own_of_identity"
-    sys.modules.pop("own_of_identity", None)
-
-
-def test_a_norm_of_ones_own_says_itself_that_it_is_per_image(cell: Cell, own: str) -> None:
-    """A class derived from one that does says it anew."""
-    norms = [{"name": "custom", "target": f"{own}.{name}"} for name in ("PerPlane", "PerWorker")]
-    fixed: dict[str, Any] = {"protocol": "fixed", "sgd_batch": 32, "workers": None}
-    for norm, folders in zip(norms, (1, 3), strict=True):
-        cells = [canonical(cell(norm=norm, **fixed, batch=b)) for b in (1, 4, 32)]
-        assert len({c.folder for c in cells}) == folders
-
-
-def test_a_norm_of_ones_own_that_cannot_be_imported(cell: Cell) -> None:
-    norm = {"name": "custom", "target": "no_such_file.Norm"}
-    with pytest.raises(UserError, match=r"'no_such_file\.Norm' cannot be imported"):
-        canonical(cell(norm=norm, protocol="fixed", workers=None))
-
-
-def test_canonical_joins_the_batches_of_a_norm_that_is_per_image(cell: Cell) -> None:
-    for norm in ("frn", {"name": "sn", "using": ["in", "ln"]}):
-        cells = [
-            canonical(cell(norm=norm, protocol="fixed", batch=b, workers=None, sgd_batch=32))
-            for b in (1, 4, 32)
-        ]
-        assert len({c.folder for c in cells}) == 1
-        assert cells[0].sgd_batch == 32
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"norm": "bn", "protocol": "fixed", "sgd_batch": 32, "workers": None},
-        {"norm": {"name": "sn", "using": ["in", "bn"]}, "protocol": "fixed", "workers": None},
-        {"norm": "frn"},
-        {"norm": "frn", "protocol": "fixed", "workers": None, "norm_stages": [1]},
-    ],
-)
-def test_canonical_leaves_others_alone(cell: Cell, changes: dict[str, Any]) -> None:
-    assert canonical(cell(**changes)) == cell(**changes)
-
-
-def test_canonical_drops_precise_statistics_where_there_are_none(cell: Cell) -> None:
-    fixed: dict[str, Any] = {"norm": "gn", "protocol": "fixed", "workers": None}
-    precise = canonical(cell(**fixed, evaluate={"statistics": "precise", "batches": 3}))
-    assert precise == canonical(cell(**fixed))
-    assert precise.evaluate == Evaluate("running")

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from normbench.cli import main as cli
 from normbench.record.record import read_record
-from normbench.study.cells import Cell
+from normbench.study.jobs import Job
 from normbench.study.plan import Slots
 from normbench.study.pool import run_cells
 
@@ -35,9 +35,9 @@ class Killed(PlaneNorm):
 '''
 
 
-def cell(*overrides: str) -> Cell:
+def job(*overrides: str) -> Job:
     try:
-        return cli.cell_of(overrides)
+        return cli.job(overrides)
     finally:
         GlobalHydra.instance().clear()
 
@@ -52,16 +52,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_one_bad_cell_does_not_stop_the_others(folder: Path) -> None:
     fast = ("epochs=1", "workers=1", "batch=500", "device=cpu")
-    good = cell("norm=gn", *fast)
-    cells = [
-        cell("norm=custom", "norm.target=killed.Killed", *fast),
-        cell("norm=gn", "norm.groups=7", *fast),
-        cell("batch=0"),
+    good = job("norm=gn", *fast)
+    jobs = [
+        job("norm=custom", "norm.target=killed.Killed", *fast),
+        job("norm=gn", "norm.groups=7", *fast),
+        job("batch=0"),
         good,
     ]
     said = io.StringIO()
     console = Console(file=said, width=200)
-    ends = run_cells(cells, Slots((None, None), 1), console)
+    ends = run_cells(jobs, Slots((None, None), 1), console)
     assert {kind: len(some) for kind, some in ends.items()} == {
         "before": 0, "done": 1, "invalid": 2, "failed": 1,
     }  # fmt: skip
@@ -73,8 +73,8 @@ def test_one_bad_cell_does_not_stop_the_others(folder: Path) -> None:
     assert (record.status, record.done) == ("failed", False)
     refused = [one for one in ends["invalid"] if one.error and "7 do not divide" in one.error]
     assert len(refused) == 1
-    assert cells[1].settings is not None
-    assert not cells[1].settings.folder.exists()
+    assert jobs[1].cell is not None
+    assert not jobs[1].cell.folder.exists()
     assert "[4/4]" in said.getvalue()
 
     again = run_cells([good], Slots((None,), 1), console)

@@ -11,11 +11,10 @@ from hydra.core.global_hydra import GlobalHydra
 
 from normbench.cli import main as cli
 from normbench.errors import UserError
-from normbench.record.record import record_of, write_record, write_settings
-from normbench.settings.identity import canonical
-from normbench.settings.parse import parse
-from normbench.study.cells import Cell, checked, distinct
+from normbench.record.record import Row, Status, record_of, write_record, write_settings
+from normbench.settings.cell import Cell
 from normbench.study.grid import overrides_of
+from normbench.study.jobs import Job, checked, distinct
 from normbench.study.plan import Slots, plan, seconds_left
 
 
@@ -26,11 +25,11 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     GlobalHydra.instance().clear()
 
 
-def cell(*overrides: str) -> Cell:
-    return cli.cell_of(overrides)
+def job(*overrides: str) -> Job:
+    return cli.job(overrides)
 
 
-def row(accuracy: float) -> dict[str, Any]:
+def row(accuracy: float) -> Row:
     return {
         "test_top1_percent": accuracy,
         "train_loss": 1.0,
@@ -39,10 +38,16 @@ def row(accuracy: float) -> dict[str, Any]:
     }
 
 
-def finish(done: Cell) -> None:
-    assert done.settings is not None
-    done.settings.folder.mkdir(parents=True)
-    write_record(done.settings.folder, record_of(done.settings, "ok", [row(50.0)]))
+def folder(job: Job) -> Cell:
+    """The job's cell, with its folder made."""
+    assert job.cell is not None
+    job.cell.folder.mkdir(parents=True)
+    return job.cell
+
+
+def finish(job: Job, status: Status = "ok", *rows: Row) -> None:
+    made = folder(job)
+    write_record(made.folder, record_of(made, status, [*rows]))
 
 
 def test_every_combination_with_every_point() -> None:
@@ -64,43 +69,36 @@ def test_an_axis_is_a_list(values: Any) -> None:
 
 @pytest.mark.parametrize("norm", ["bn", "sn", "rbn", "bin", "brn"])
 def test_cells_of_norms_that_pool_images_stay_apart(norm: str) -> None:
-    cells = [cell(f"norm={norm}", f"batch={b}", "protocol=fixed") for b in (2, 4, 8)]
+    cells = [job(f"norm={norm}", f"batch={b}", "protocol=fixed") for b in (2, 4, 8)]
     assert len(distinct(cells)) == 3
 
 
 @pytest.mark.parametrize("norm", ["ln", "in", "gn", "frn", "gfrn", "lfrn", "lrn", "dn", "none"])
 def test_cells_that_are_equal_by_construction_run_once(norm: str) -> None:
-    fixed = [cell(f"norm={norm}", f"batch={b}", "protocol=fixed") for b in (2, 4, 8)]
+    fixed = [job(f"norm={norm}", f"batch={b}", "protocol=fixed") for b in (2, 4, 8)]
     (only,) = distinct(fixed)
-    assert only.settings is not None
-    assert (only.settings.batch, only.settings.workers) == (128, 1)
-    scaled = [cell(f"norm={norm}", f"batch={b}") for b in (2, 4, 8)]
+    assert only.cell is not None
+    assert (only.cell.settings.batch, only.cell.settings.workers) == (128, 1)
+    assert only.cell.shared
+    scaled = [job(f"norm={norm}", f"batch={b}") for b in (2, 4, 8)]
     assert len(distinct(scaled)) == 3
 
 
 def test_batch_norms_elsewhere_in_the_network_keep_cells_apart() -> None:
-    cells = [cell("norm=gn", f"batch={b}", "protocol=fixed", "norm_stages=[1]") for b in (2, 4)]
+    cells = [job("norm=gn", f"batch={b}", "protocol=fixed", "norm_stages=[1]") for b in (2, 4)]
     assert len(distinct(cells)) == 2
 
 
 def test_switchable_without_bn_is_independent_of_the_batch() -> None:
-    cells = [cell("norm=sn", "norm.using=[in,ln]", f"batch={b}", "protocol=fixed") for b in (2, 4)]
+    cells = [job("norm=sn", "norm.using=[in,ln]", f"batch={b}", "protocol=fixed") for b in (2, 4)]
     assert len(distinct(cells)) == 1
 
 
-def test_canonical_is_idempotent() -> None:
-    settings = cell("norm=gn", "batch=2", "protocol=fixed").settings
-    assert settings is not None
-    assert canonical(canonical(settings)) == canonical(settings)
-
-
 def test_where_a_cell_stands() -> None:
-    done, begun, new = (cell(f"batch={b}") for b in (2, 4, 8))
-    invalid = cell("batch=0")
-    finish(done)
-    assert begun.settings is not None
-    begun.settings.folder.mkdir(parents=True)
-    write_settings(begun.settings.folder, begun.settings)
+    done, begun, new = (job(f"batch={b}") for b in (2, 4, 8))
+    invalid = job("batch=0")
+    finish(done, "ok", row(50.0))
+    write_settings(folder(begun))
     cells = [done, begun, new, invalid]
     assert [one.state() for one in cells] == ["done", "unfinished", "new", "invalid"]
     assert seconds_left(cells, at_a_time=2) == 30.0
@@ -112,16 +110,14 @@ def test_where_a_cell_stands() -> None:
 
 
 def test_a_diverged_cell_is_done_and_a_failed_one_is_not() -> None:
-    diverged, failed = cell("batch=2"), cell("batch=4")
-    for one, status in ((diverged, "diverged"), (failed, "failed")):
-        assert one.settings is not None
-        one.settings.folder.mkdir(parents=True)
-        write_record(one.settings.folder, record_of(one.settings, status, []))  # type: ignore[arg-type]
+    diverged, failed = job("batch=2"), job("batch=4")
+    finish(diverged, "diverged")
+    finish(failed, "failed")
     assert (diverged.state(), failed.state()) == ("done", "failed")
 
 
 def test_what_cannot_work_is_said_before_it_runs() -> None:
-    good, bad = cell("norm=gn"), cell("norm=gn", "norm.groups=7")
+    good, bad = job("norm=gn"), job("norm=gn", "norm.groups=7")
     first, second = checked([good, bad])
     assert first == good
     assert second.state() == "invalid"
@@ -165,9 +161,8 @@ def test_mistakes_end_with_code_2(words: list[str], capsys: pytest.CaptureFixtur
 
 
 def test_parse_leaves_no_trace_of_the_sweep() -> None:
-    settings = cell("norm=bn").settings
     data = cli.compose(["norm=bn", "jobs=3", "seeds=1"])
-    assert parse(data) == settings
+    assert job("norm=bn").cell == cli.cell(data)
 
 
 @pytest.mark.parametrize(("norms", "count"), [("gn", 1), ("bn,rbn", 8), ("bn", 4)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from normbench.record.record import Record
+from normbench.settings.cell import cell_of
 from normbench.settings.schema import Settings
 from normbench.training import run as train
 
@@ -26,7 +28,9 @@ CURVES = {
 
 
 def events(settings: Settings) -> EventAccumulator:
-    reader = EventAccumulator(str(settings.folder), size_guidance={"scalars": 0, "histograms": 0})
+    reader = EventAccumulator(
+        str(cell_of(settings).folder), size_guidance={"scalars": 0, "histograms": 0}
+    )
     reader.Reload()
     return reader
 
@@ -81,8 +85,9 @@ def test_histograms_on_request(cell: Cell, fit: Fit) -> None:
 def test_hparams_and_result_in_the_same_file(cell: Cell, fit: Fit) -> None:
     settings = cell(norm="frn", epochs=1, seed=5, lr=0.05)
     record = fit(settings)
-    assert [p for p in settings.folder.rglob("events.*") if p.parent != settings.folder] == []
-    assert len(list(settings.folder.glob("events.*"))) == 1
+    folder = cell_of(settings).folder
+    assert [p for p in folder.rglob("events.*") if p.parent != folder] == []
+    assert len(list(folder.glob("events.*"))) == 1
     reader = events(settings)
     content = reader.PluginTagToContent("hparams")
     start = HParamsPluginData.FromString(content["_hparams_/session_start_info"])
@@ -107,10 +112,10 @@ def test_a_resumed_run_has_each_epoch_once(
     settings = cell(epochs=3)
     save = train.Run.save
 
-    def die(self: train.Run, rows: Any) -> None:
+    def die(self: train.Run, folder: Path, rows: Any) -> None:
         if len(rows) == 2:
             raise KeyboardInterrupt
-        save(self, rows)
+        save(self, folder, rows)
 
     with monkeypatch.context() as patch:
         patch.setattr(train.Run, "save", die)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from normbench import create_norm
 from normbench.record.record import Record
+from normbench.settings.cell import cell_of
 from normbench.settings.schema import Settings
 from normbench.training.evaluate import accuracy, population_statistics
 
@@ -167,7 +168,7 @@ def test_precise_changes_the_evaluation_and_not_the_training(
     for statistics in ("running", "precise"):
         settings = cell(norm=norm, evaluate={"statistics": statistics, "batches": 6})
         record = fit(settings)
-        state = torch.load(settings.folder / "checkpoint.pt", weights_only=True)
+        state = torch.load(cell_of(settings).folder / "checkpoint.pt", weights_only=True)
         results[statistics] = record.curves, state["model"]
     (running, one), (precise, two) = results.values()
     assert all(torch.equal(one[key], two[key]) for key in one)

@@ -12,6 +12,7 @@ from torch import nn
 
 from normbench.errors import UserError
 from normbench.norms import Norm
+from normbench.settings.cell import cell_of
 from normbench.settings.parse import parse
 from normbench.settings.schema import Settings
 from normbench.training.foreign import names, original
@@ -114,7 +115,7 @@ def test_no_detection_among_the_names() -> None:
 def test_on_the_command_line(normbench: Callable[..., Any], composed: Callable[..., Any]) -> None:
     settings = parse(composed(f"model={SMALL}"))
     assert (settings.model.name, settings.model.options) == (SMALL, {})
-    assert settings.model.label == settings.folder.parent.name.partition("-")[0]
+    assert settings.model.label == cell_of(settings).folder.parent.name.partition("-")[0]
     assert settings.model.label == "torchvision_shufflenet_v2_x0_5"
     assert parse(composed("model=resnet20")).model.label == "resnet20"
     done = normbench("train", f"model={SMALL}", "epochs=1", "device=cpu", "batch=4", "workers=4")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from normbench.norms.weight_standardization import Standardized
+from normbench.settings.cell import cell_of
 from normbench.settings.parse import parse
 from normbench.settings.schema import Settings
 from normbench.training.network import check, create_network, seeded_network
@@ -88,5 +89,5 @@ def test_the_scale_of_a_filter_does_not_matter(cell: Cell) -> None:
 def test_names(cell: Cell) -> None:
     """The folder says it; a run without it is named and known as before."""
     assert cell(**WS).norm_label == "gn+ws"
-    assert cell(**WS).folder.name.startswith("gn+ws-b4x4-s0-")
-    assert cell(norm=WS["norm"]).folder.name.startswith("gn-b4x4-s0-")
+    assert cell_of(cell(**WS)).folder.name.startswith("gn+ws-b4x4-s0-")
+    assert cell_of(cell(norm=WS["norm"])).folder.name.startswith("gn-b4x4-s0-")

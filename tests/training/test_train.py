@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from normbench import ops
 from normbench.record.record import Record
+from normbench.settings.cell import cell_of
 from normbench.settings.schema import Settings
 from normbench.training import run as train
 
@@ -25,7 +26,7 @@ def results(record: Record) -> dict[str, Any]:
 
 
 def weights(settings: Settings) -> dict[str, Tensor]:
-    state = torch.load(settings.folder / "checkpoint.pt", weights_only=True)
+    state = torch.load(cell_of(settings).folder / "checkpoint.pt", weights_only=True)
     found: dict[str, Tensor] = state["model"]
     return found
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
 import statistics
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from rich.console import Console
 
 from normbench.errors import UserError
-from normbench.record.record import METRICS, RECORD, SETTINGS, Record, read_record, to_plain
+from normbench.record.display import Display
+from normbench.record.record import METRICS, RECORD, SETTINGS, Record, read_record
+from normbench.settings.cell import cell_of
 from normbench.settings.identity import identity
 from normbench.settings.schema import Choice, Evaluate, Settings
 from normbench.training import run as train
 from normbench.training import step
+from normbench.training.tensorboard import Board
 
 Cell = Callable[..., Settings]
 Fit = Callable[[Settings], Record]
@@ -39,7 +46,7 @@ def strict(text: str) -> Any:
 def test_what_a_run_leaves(cell: Cell, fit: Fit) -> None:
     settings = cell(norm="sn", epochs=3)
     record = fit(settings)
-    folder = settings.folder
+    folder = cell_of(settings).folder
     assert not list(folder.glob("*.tmp"))
     rows = [strict(line) for line in (folder / METRICS).read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2, 3]
@@ -56,8 +63,8 @@ def test_the_record_is_complete(cell: Cell, fit: Fit) -> None:
     numbers = [a for a in accuracies if a is not None]
     assert record.done
     assert record.error is None
-    assert record.identity == identity(settings) == settings.folder.name[-8:]
-    assert record.settings == to_plain(settings)
+    assert record.identity == identity(settings) == cell_of(settings).folder.name[-8:]
+    assert record.settings == dataclasses.asdict(settings)
     assert tuple(record.curves) == ROW
     assert record.final_top1_percent == numbers[-1]
     assert record.best_top1_percent == max(numbers)
@@ -65,7 +72,7 @@ def test_the_record_is_complete(cell: Cell, fit: Fit) -> None:
     assert record.train_seconds == pytest.approx(sum(filter(None, record.curves["train_seconds"])))
     assert record.peak_memory_mib is not None
     assert record.peak_memory_mib > 0
-    model = torch.load(settings.folder / "checkpoint.pt", weights_only=True)["optimizer"]
+    model = torch.load(cell_of(settings).folder / "checkpoint.pt", weights_only=True)["optimizer"]
     shapes = [s["momentum_buffer"].numel() for s in model["state"].values()]
     assert record.parameters == sum(shapes)
     assert record.device is not None
@@ -89,8 +96,8 @@ def test_accuracies_are_multiples_of_an_image(cell: Cell, fit: Fit) -> None:
 def test_settings_are_kept(cell: Cell, fit: Fit) -> None:
     settings = cell(norm={"name": "gn", "groups": 4, "eps": 1e-6}, epochs=1, milestones=[0.25])
     fit(settings)
-    kept = yaml.safe_load((settings.folder / SETTINGS).read_text(encoding="utf-8"))
-    assert kept == to_plain(settings)
+    kept = yaml.safe_load((cell_of(settings).folder / SETTINGS).read_text(encoding="utf-8"))
+    assert kept == dataclasses.asdict(settings)
     choices = {group: Choice(**kept[group]) for group in ("norm", "model", "dataset")}
     assert Settings(**kept | choices | {"evaluate": Evaluate(**kept["evaluate"])}) == settings
 
@@ -108,7 +115,7 @@ def test_divergence_is_a_result(cell: Cell, fit: Fit, monkeypatch: pytest.Monkey
         record.median_last5_top1_percent,
     ):
         assert value is None
-    strict((settings.folder / RECORD).read_text())
+    strict((cell_of(settings).folder / RECORD).read_text())
     monkeypatch.setattr(train, "train", None)  # it would fail if it trained again
     assert fit(settings) == record
 
@@ -137,7 +144,7 @@ def test_a_failure_is_written_and_tried_again(
         patch.setattr(step, "project", fail)
         with pytest.raises(type(error)):
             fit(settings)
-    record = read_record(settings.folder)
+    record = read_record(cell_of(settings).folder)
     assert record is not None
     assert record.status == status
     assert not record.done
@@ -154,8 +161,8 @@ def test_a_failure_is_written_and_tried_again(
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"status": "ok"}', '{"new": 1}'])
 def test_what_is_no_record_is_no_result(cell: Cell, fit: Fit, content: str) -> None:
     settings = cell(epochs=1)
-    settings.folder.mkdir(parents=True)
-    (settings.folder / RECORD).write_text(content)
+    cell_of(settings).folder.mkdir(parents=True)
+    (cell_of(settings).folder / RECORD).write_text(content)
     assert fit(settings).status == "ok"
 
 
@@ -185,3 +192,45 @@ def test_results_that_cannot_be_written(cell: Cell, fit: Fit, tmp_path: Path) ->
 
 def test_the_longest_batch_is_the_whole_dataset(cell: Cell, fit: Fit) -> None:
     assert fit(cell(batch=64, workers=1, epochs=1)).status == "ok"
+
+
+OWN = """
+from normbench.norms import PlaneNorm, standardize
+
+class Own(PlaneNorm):
+    def mix(self, moments):
+        return standardize(moments, 1e-5)
+"""
+
+
+class Editor(Display):
+    """A display that edits a file at each look at the run."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(Console(file=io.StringIO()))
+        self.file = file
+
+    def step(self, step: int, steps: int) -> None:
+        self.file.write_text(self.file.read_text() + "# edited\n")
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_edit_of_a_norm_of_ones_own_leaves_the_run_in_one_folder(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fails: bool
+) -> None:
+    """Checkpoint, metrics, and the record of its end or its failure lie where it began."""
+    module = f"edited_{fails}"
+    file = tmp_path / f"{module}.py"
+    file.write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    made = cell_of(cell(norm={"name": "custom", "target": f"{module}.Own"}))
+    if fails:
+        monkeypatch.setattr(Board, "end", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError) if fails else nullcontext():
+        train.run(made, Editor(file))
+    assert {path.parent for path in Path("results").rglob("*") if path.is_file()} == {made.folder}
+    record = read_record(made.folder)
+    assert record is not None
+    assert (record.status, record.identity) == ("failed" if fails else "ok", made.identity)
+    assert cell_of(made.settings).folder != made.folder  # the edited norm is another cell

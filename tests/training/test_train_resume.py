@@ -14,6 +14,7 @@ import torch
 
 from normbench.errors import FailedError
 from normbench.record.record import METRICS, Record, Row, read_record
+from normbench.settings.cell import cell_of
 from normbench.settings.schema import Settings
 from normbench.training import run as train
 from normbench.training.checkpoint import NAME, PREVIOUS
@@ -39,7 +40,7 @@ def results(record: Record) -> dict[str, Any]:
 
 
 def state(settings: Settings, name: str = NAME) -> dict[str, Any]:
-    found: dict[str, Any] = torch.load(settings.folder / name, weights_only=True)
+    found: dict[str, Any] = torch.load(cell_of(settings).folder / name, weights_only=True)
     return found
 
 
@@ -86,7 +87,7 @@ def test_killed_and_resumed_is_never_killed(
     whole, cut = (cell(**changes, study=study) for study in ("whole", "cut"))
     expected = fit(whole)
     killed(cut, 1)
-    assert read_record(cut.folder) is None
+    assert read_record(cell_of(cut).folder) is None
     found = fit(cut)
     assert results(found) == results(expected)
     assert found.learned == expected.learned
@@ -104,7 +105,7 @@ def test_resuming_without_the_momentum_would_be_seen(cell: Cell, fit: Fit, kille
     kept = state(cut)
     for buffers in kept["optimizer"]["state"].values():
         buffers["momentum_buffer"].zero_()
-    torch.save(kept, cut.folder / NAME)
+    torch.save(kept, cell_of(cut).folder / NAME)
     assert results(fit(cut)) != results(expected)
 
 
@@ -132,7 +133,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_previous(
     whole, cut = (cell(epochs=3, study=study) for study in ("whole", "cut"))
     expected = fit(whole)
     killed(cut, 2)
-    newest = cut.folder / NAME
+    newest = cell_of(cut).folder / NAME
     assert len(state(cut)["rows"]) == 2
     assert len(state(cut, PREVIOUS)["rows"]) == 1
     data = newest.read_bytes()
@@ -149,7 +150,7 @@ def test_without_a_readable_checkpoint_it_starts_again(
 ) -> None:
     whole, cut = (cell(epochs=2, study=study) for study in ("whole", "cut"))
     killed(cut, 1)
-    (cut.folder / NAME).write_bytes(b"")
+    (cell_of(cut).folder / NAME).write_bytes(b"")
     assert results(fit(cut)) == results(fit(whole))
 
 
@@ -157,9 +158,9 @@ def test_metrics_are_cut_back_to_the_checkpoint(cell: Cell, fit: Fit, killed: Ki
     """A line of an epoch whose checkpoint was lost is written again, not twice."""
     settings = cell(epochs=3)
     killed(settings, 2)
-    file = settings.folder / METRICS
+    file = cell_of(settings).folder / METRICS
     assert [json.loads(line)["epoch"] for line in file.read_text().splitlines()] == [1, 2]
-    (settings.folder / NAME).unlink()  # the previous one knows epoch 1
+    (cell_of(settings).folder / NAME).unlink()  # the previous one knows epoch 1
     with file.open("a") as more:
         more.write('{"epoch": 3, "half a li')
     record = fit(settings)
@@ -173,7 +174,9 @@ def test_a_finished_run_is_not_run_again(
 ) -> None:
     settings = cell(epochs=1)
     first = fit(settings)
-    before = {path: path.read_bytes() for path in settings.folder.iterdir() if path.is_file()}
+    before = {
+        path: path.read_bytes() for path in cell_of(settings).folder.iterdir() if path.is_file()
+    }
 
     def never(*_: Any) -> None:
         raise AssertionError
@@ -181,7 +184,7 @@ def test_a_finished_run_is_not_run_again(
     for name in ("train", "load_dataset", "check"):
         monkeypatch.setattr(train, name, never)
     assert fit(settings) == first
-    assert {path: path.read_bytes() for path in settings.folder.iterdir()} == before
+    assert {path: path.read_bytes() for path in cell_of(settings).folder.iterdir()} == before
 
 
 HOLD = """
@@ -196,14 +199,14 @@ with alone_in(Path(sys.argv[1])):
 
 def test_two_processes_on_one_cell(cell: Cell, fit: Fit) -> None:
     settings = cell(epochs=1)
-    command = [sys.executable, "-c", HOLD, str(settings.folder)]
+    command = [sys.executable, "-c", HOLD, str(cell_of(settings).folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
         with pytest.raises(FailedError, match="another process"):
             fit(settings)
-        assert read_record(settings.folder) is None
-        assert not (settings.folder / METRICS).exists()
+        assert read_record(cell_of(settings).folder) is None
+        assert not (cell_of(settings).folder / METRICS).exists()
         other.kill()  # a lock does not outlive its process
         other.wait()
         assert fit(settings).status == "ok"

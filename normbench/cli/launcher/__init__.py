@@ -14,7 +14,7 @@ from hydra.plugins.launcher import Launcher
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from normbench.study.cells import Cell
+    from normbench.study.jobs import Job
 
 
 class LocalLauncher(Launcher):
@@ -30,24 +30,22 @@ class LocalLauncher(Launcher):
     ) -> list[JobReturn]:
         from normbench.cli.main import plain, run_all
 
-        cells = [self.cell(tuple(overrides)) for overrides in job_overrides]
-        self.exit_codes.append(run_all(cells, plain(self.config)))
-        return [JobReturn(status=JobStatus.COMPLETED) for _ in cells]
+        jobs = [self.job(tuple(overrides)) for overrides in job_overrides]
+        self.exit_codes.append(run_all(jobs, plain(self.config)))
+        return [JobReturn(status=JobStatus.COMPLETED) for _ in jobs]
 
-    def cell(self, overrides: tuple[str, ...]) -> Cell:
-        """A cell from its overrides; a mistake in them is kept as the cell's error."""
+    def job(self, overrides: tuple[str, ...]) -> Job:
+        """A job from its overrides; a mistake in them is kept as the job's error."""
         from hydra.errors import HydraException
         from omegaconf.errors import OmegaConfBaseException
 
         from normbench.cli.help import readable
-        from normbench.cli.main import plain
+        from normbench.cli.main import cell, plain
         from normbench.errors import UserError
-        from normbench.settings.parse import parse
-        from normbench.study.cells import Cell
+        from normbench.study.jobs import Job
 
         try:
-            return Cell(
-                overrides, parse(plain(self.loader.load_sweep_config(self.config, [*overrides])))
-            )
+            config = self.loader.load_sweep_config(self.config, [*overrides])
+            return Job(overrides, cell(plain(config)))
         except (UserError, HydraException, OmegaConfBaseException) as error:
-            return Cell(overrides, None, readable(error))
+            return Job(overrides, None, readable(error))

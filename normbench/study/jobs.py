@@ -1,0 +1,80 @@
+"""The jobs of a study: how each cell was asked for, the cell itself or its error, where it stands.
+
+A cell is known by its content, so the same command again finishes what an earlier one began.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from normbench.errors import UserError
+from normbench.record.record import SETTINGS, Record, read_record
+from normbench.settings.cell import Cell
+
+State = Literal["done", "unfinished", "failed", "invalid", "new"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell as it was asked for: its overrides, and the cell or, where there is none, the error."""
+
+    overrides: tuple[str, ...]
+    cell: Cell | None
+    error: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.cell.folder.name if self.cell else " ".join(self.overrides)
+
+    @property
+    def command(self) -> str:
+        """The command that trains this cell alone."""
+        return "normbench train " + shlex.join(self.overrides)
+
+    def record(self) -> Record | None:
+        return read_record(self.cell.folder) if self.cell else None
+
+    def state(self) -> State:
+        """Where the cell stands, from what lies in its folder."""
+        if self.cell is None:
+            return "invalid"
+        record = self.record()
+        if record is not None:
+            return "done" if record.done else "failed"
+        return "unfinished" if (self.cell.folder / SETTINGS).exists() else "new"
+
+
+def distinct(jobs: Iterable[Job]) -> list[Job]:
+    """Each cell once, under the first overrides that ask for it."""
+    kept: dict[object, Job] = {}
+    for job in jobs:
+        kept.setdefault(job.overrides if job.cell is None else job.cell.folder, job)
+    return list(kept.values())
+
+
+def checked(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs, those that cannot work with their error; seeds of one cell are checked once."""
+    from normbench.training.network import check
+
+    errors: dict[object, str | None] = {}
+    result = []
+    for job in jobs:
+        if job.cell is not None and job.state() != "done":
+            settings = job.cell.settings
+            key = repr(dataclasses.replace(settings, seed=0))
+            if key not in errors:
+                try:
+                    check(settings)
+                    errors[key] = None
+                except UserError as error:
+                    errors[key] = str(error)
+                except Exception as error:
+                    errors[key] = f"{type(error).__name__}: {error}"
+            if errors[key] is not None:
+                job = Job(job.overrides, None, errors[key])
+        result.append(job)
+    return result
