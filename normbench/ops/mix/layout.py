@@ -7,7 +7,7 @@ constants, then the module's own tensors, then the gradients of its parameters.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from normbench.ops.mix.program import Program
@@ -37,29 +37,58 @@ def layout_of(program: Program) -> Layout:
     for storage, number in program.constants.items():
         places[storage] = CONSTANTS, len(constants)
         constants.append(number)
-    before, after = program.written(), program.read_backward()
-    ends = [program.ends[name] for name in ("mean", "var", "scale", "shift")]
+    kept = 0
+    between = program.written() & program.read_backward()
     # in the order of the steps: a repetition without tracking reads what another program has kept
-    kept = [*ends, *(s.writes() for s in program.forward if s.writes() in before & after)]
-    size = placed(KEPT, kept, program.lengths, places)
-    return Layout(places, size, (
-        placed(SCRATCH, touched(program.forward), program.lengths, places),
-        placed(SCRATCH, [*program.ends.values(), *touched(program.backward)],
-               program.lengths, places),
-    ), constants)  # fmt: skip
-
-
-def placed(
-    base: int, storages: Iterable[int], lengths: Mapping[int, int], places: dict[int, Place]
-) -> int:
-    """Puts the storages that have no place yet one after the other; the size of all."""
-    size = 0
-    for storage in storages:
+    for storage in [
+        *(program.ends[name] for name in ("mean", "var", "scale", "shift")),
+        *(step.writes() for step in program.forward if step.writes() in between),
+    ]:
         if storage not in places:
-            places[storage] = base, size
-            size += -(-lengths[storage] // LINE) * LINE
+            places[storage] = KEPT, kept
+            kept += room(program, storage)
+    sums, map_of_x = (("sum_g", "sum_gx", "below"), ("p", "q"))
+    scratch = (
+        scratch_of(program, program.forward, (), (), places),
+        scratch_of(program, program.backward, sums, map_of_x, places),
+    )
+    return Layout(places, kept, scratch, constants)
+
+
+def room(program: Program, storage: int) -> int:
+    """The numbers of a storage, in whole lines of the cache."""
+    return -(-program.lengths[storage] // LINE) * LINE
+
+
+def scratch_of(
+    program: Program,
+    steps: Sequence[Step],
+    before: Sequence[str],
+    after: Sequence[str],
+    places: dict[int, Place],
+) -> int:
+    """Gives the storages that have no place one from first to last use; the size of the memory.
+
+    before, after: the ends that hold something before the first step, and after the last. Without
+    places that are used again, forward and backward of RBN at (128, 64, 8, 8) take 1.35 times as long
+    (SN 1.06, BIN 1.1): the numbers leave the cache.
+    """
+    last = {operand.storage: index for index, step in enumerate(steps) for operand in step.operands}
+    last |= {program.ends[name]: len(steps) for name in after}
+    free: dict[int, list[int]] = {}  # places by the size of what was there
+    size = 0
+    first: list[tuple[int, set[int]]] = [(program.ends[name], set()) for name in before]
+    for index, (written, used) in enumerate(
+        first + [(step.writes(), {o.storage for o in step.operands}) for step in steps],
+        -len(first),
+    ):
+        if written not in places:
+            numbers = room(program, written)
+            again = free.get(numbers)
+            places[written] = SCRATCH, again.pop() if again else size
+            size += 0 if places[written][1] < size else numbers
+        for storage in used:
+            base, start = places[storage]
+            if base == SCRATCH and last[storage] == index:
+                free.setdefault(room(program, storage), []).append(start)
     return size
-
-
-def touched(steps: Sequence[Step]) -> list[int]:
-    return [operand.storage for step in steps for operand in step.operands]
