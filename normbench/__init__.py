@@ -1,27 +1,30 @@
 """normbench: how normalization layers behave when each worker sees only a few images.
 
-from normbench import create_norm, convert_norms
+from normbench import create_norm, convert_norms          layers and networks, with torch
+from normbench import load_runs, load_curves, load_learned    results as pandas frames, without it
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["convert_norms", "create_norm"]
+__all__ = ["convert_norms", "create_norm", "load_curves", "load_learned", "load_runs"]
 
 if TYPE_CHECKING:
     from normbench.norms import create_norm
     from normbench.norms.convert import convert_norms
+    from normbench.report.frames import load_curves, load_learned, load_runs
+
+HOMES = {
+    "create_norm": "normbench.norms",
+    "convert_norms": "normbench.norms.convert",
+    **dict.fromkeys(("load_curves", "load_learned", "load_runs"), "normbench.report.frames"),
+}
 
 
-def __getattr__(name: str) -> Any:  # torch is imported when a norm is asked for, not before
-    if name == "create_norm":
-        from normbench.norms import create_norm
-
-        return create_norm
-    if name == "convert_norms":
-        from normbench.norms.convert import convert_norms
-
-        return convert_norms
-    raise AttributeError(f"module 'normbench' has no attribute {name!r}")
+def __getattr__(name: str) -> Any:  # torch and pandas are imported when they are needed, not before
+    if name not in HOMES:
+        raise AttributeError(f"module 'normbench' has no attribute {name!r}")
+    return getattr(import_module(HOMES[name]), name)

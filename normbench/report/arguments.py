@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,21 +11,27 @@ from typing import Any
 import yaml
 
 from normbench.errors import UserError, did_you_mean
-from normbench.report.experiment import Values, frozen, known_metric, names
+from normbench.report.experiment import Experiment, known_metric, names
+from normbench.report.frames import is_report
+from normbench.report.values import Values, plain
 
-FORMATS = ("md", "csv", "tex", "html", "png", "svg")
+DRAWN = ("svg", "png")
+FORMATS = ("md", "csv", *DRAWN, "tex", "html")
+USUAL = ("md", "csv", "svg")
+KEPT = "arguments.txt"  # of a report: what it was asked for beyond the runs
 KEYS = ("experiment", "results", "out", "metric", "seeds", "formats", "where.KEY", "axes.KEY")
 HELP = """\
 normbench report experiment=NAME [key=value ...]   tables and figures of a study, from its records
 normbench report FOLDER...                         the same of any runs
+normbench report results/STUDY                     again, from the CSV files that an earlier one left
 
   results=results       where the runs are: below results/runs/<study>
   out=DIR               where the report goes; results/<study>
-  metric=NAME           final, best or median (of the last five epochs); the paper's own
+  metric=NAME           final, best or median (of the last five of 10 epochs or more); the paper's own
   seeds=N               seeds 0 to N-1 are expected; those that were run
   where.KEY=VALUE       only these runs, such as where.model=resnet20 or where.protocol=fixed
   axes.KEY=[A,B]        the study was run with these values
-  formats=md,csv,tex,html,png,svg    what to write; all of them
+  formats=md,csv,svg    what to write, of md, csv, svg, png, tex and html
 
 """
 
@@ -39,9 +46,10 @@ class Request:
     out: Path | None = None
     metric: str | None = None
     seeds: int | None = None
-    formats: tuple[str, ...] = FORMATS
+    formats: tuple[str, ...] = USUAL
     where: Values = field(default_factory=dict)
     axes: dict[str, list[Any]] = field(default_factory=dict)
+    kept: list[str] = field(default_factory=list)  # the words that change what is shown
 
 
 def parse(arguments: list[str]) -> Request:
@@ -49,10 +57,12 @@ def parse(arguments: list[str]) -> Request:
     request = Request()
     for argument in arguments:
         key, equals, value = argument.partition("=")
+        if equals and (key in ("metric", "seeds") or key.startswith(("where.", "axes."))):
+            request.kept.append(argument)
         if not equals:
             request.folders.append(folder(argument))
         elif key.startswith("where."):
-            request.where[key.removeprefix("where.")] = frozen(yaml.safe_load(value))
+            request.where[key.removeprefix("where.")] = plain(yaml.safe_load(value))
         elif key.startswith("axes."):
             values = yaml.safe_load(value)
             request.axes[key.removeprefix("axes.")] = (
@@ -68,6 +78,36 @@ def parse(arguments: list[str]) -> Request:
             f"normbench report: say experiment=NAME (there are {', '.join(names())}) or folders"
         )
     return request
+
+
+def remembered(request: Request) -> Request:
+    """The request, and where it is for the folder of a report, what that report was asked for."""
+    if len(request.folders) != 1 or not is_report(request.folders[0]):
+        return request
+    file = request.folders[0] / KEPT
+    words = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    given = {word.partition("=")[0] for word in request.kept}
+    given |= {"experiment"} if request.experiment else set()
+    old = parse([*(w for w in words if w.partition("=")[0] not in given), str(request.folders[0])])
+    return dataclasses.replace(
+        request,
+        experiment=request.experiment or old.experiment,
+        metric=request.metric or old.metric,
+        seeds=request.seeds or old.seeds,
+        where={**old.where, **request.where},
+        axes={**old.axes, **request.axes},
+        kept=[*old.kept, *request.kept],
+    )
+
+
+def remember(request: Request, out: Path, shown: Experiment, guessed: Experiment) -> None:
+    """Keeps in the report's folder what it was asked for, where its runs alone would not tell."""
+    words = [] if shown.name == guessed.name else [f"experiment={shown.name}"]
+    words += sorted(request.kept)
+    if words:
+        (out / KEPT).write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
+    else:
+        (out / KEPT).unlink(missing_ok=True)
 
 
 def folder(text: str) -> Path:

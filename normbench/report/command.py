@@ -1,4 +1,4 @@
-"""`normbench report`: reads the records, lays them over the study, writes each format."""
+"""`normbench report`: reads the runs, lays them over the study, writes each format."""
 
 from __future__ import annotations
 
@@ -6,25 +6,28 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from normbench.errors import FailedError, UserError
-from normbench.record.record import write_atomically
+from normbench.errors import FailedError
+from normbench.record.record import find_records, write_atomically
 from normbench.report import arguments as args
 from normbench.report.document import Document, Part
 from normbench.report.experiment import Experiment, load, names
 from normbench.report.facts import difference, facts
 from normbench.report.folders import experiment_of
-from normbench.report.formats import as_csv, as_latex, as_markdown
+from normbench.report.formats import as_csv, as_latex, as_markdown, learned_csv
+from normbench.report.frames import Frames, existing, is_report, read
 from normbench.report.html import as_html
-from normbench.report.runs import FILE, Run, read_runs, runs_csv
+from normbench.report.learned import learned_tables
+from normbench.report.store import compact, write_frames
 from normbench.report.study import sections
 from normbench.report.tables import tables
 from normbench.report.terminal import show
+from normbench.report.values import objects, token
 
-WRITERS: dict[str, tuple[str, Callable[[Document], str]]] = {
-    "md": ("table.md", as_markdown),
-    "csv": ("table.csv", as_csv),
-    "tex": ("table.tex", as_latex),
-    "html": ("report.html", as_html),
+WRITERS: dict[str, list[tuple[str, Callable[[Document], str]]]] = {
+    "md": [("table.md", as_markdown)],
+    "csv": [("table.csv", as_csv), ("table_learned.csv", learned_csv)],
+    "tex": [("table.tex", as_latex)],
+    "html": [("report.html", as_html)],
 }
 
 
@@ -33,71 +36,86 @@ def run(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(args.HELP + f"Experiments: {', '.join(names())}")
         return 0
-    request = args.parse(arguments)
-    experiment, runs = gather(request)
-    out = request.out or request.results / experiment.study
-    document = compose(experiment, runs, request)
+    request = args.remembered(args.parse(arguments))
+    experiment, frames, source = gather(request)
+    document = compose(experiment, frames, request)
+    if frames.runs.empty:
+        show(document)
+        print("\nnothing written: there is no run")
+        return 0
+    out = request.out or (source if is_report(source) else request.results / experiment.study)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write(document, runs, out, request.formats)
+        write(document, out, request)
     except OSError as error:
         raise FailedError(f"out={out}: {error.strerror}; choose another with out=DIR") from None
     show(document)
     print(f"\nwritten to {out}")
+    for name, why in document.left.items():
+        print(f"figure_{name} was not drawn: {why}; what was there stays as it is")
     return 0
 
 
-def gather(request: args.Request) -> tuple[Experiment, list[Run]]:
-    """The experiment and its runs, filtered."""
+def gather(request: args.Request) -> tuple[Experiment, Frames, Path]:
+    """The experiment, its runs, and the folder that they were read from."""
     if request.experiment is not None:
         experiment = load(request.experiment)
-        roots = request.folders or [request.results / "runs" / experiment.study]
-        runs = read_runs(roots)
+        folders = request.folders or [runs_of(request.results, experiment.study)]
+        frames = compact(read(folders))
     else:
-        runs = read_runs(request.folders)
-        if not runs:
-            raise UserError(
-                f"{request.folders[0]}: no record.json below it; say where the runs are"
-            )
-        experiment = experiment_of(runs)
+        folders = request.folders
+        frames = compact(existing(folders))
+        experiment = experiment_of(frames.runs)
     axes = {**experiment.axes, **request.axes}
-    experiment = dataclasses.replace(experiment, axes=axes)
-    for key, value in request.where.items():
-        runs = [run for run in runs if key in experiment.keys or run.values.get(key) == value]
-    return experiment, runs
+    return dataclasses.replace(experiment, axes=axes), frames, folders[0]
 
 
-def compose(experiment: Experiment, runs: list[Run], request: args.Request) -> Document:
+def runs_of(results: Path, study: str) -> Path:
+    """Where the runs of a study are: its records, or what a report of them has kept."""
+    records, kept = results / "runs" / study, results / study
+    there = next(find_records(records), None) is not None
+    return kept if is_report(kept) and not there else records
+
+
+def compose(experiment: Experiment, frames: Frames, request: args.Request) -> Document:
     """The whole report as data."""
-    metric = request.metric or experiment.metric
-    found = sections(experiment, runs, request.seeds)
-    parts = []
+    runs, wanted = frames.runs, request.metric or experiment.metric
+    for key, value in request.where.items():
+        if key not in experiment.keys:
+            there = objects(runs.reindex(columns=[key]))[key].map(token)
+            runs = runs[there == token(value)]
+    found, parts = sections(experiment, runs, request.seeds, wanted), []
     for section in found:
         for key, value in request.where.items():
             if key in experiment.keys:
-                section.cells = [cell for cell in section.cells if cell.values[key] == value]
-        heading = "" if section is found[0] else f"With {difference(section, found[0])}"
+                section.keep(section.cells[key].map(token) == token(value))
         parts.append(
             Part(
-                heading,
-                facts(experiment, section, metric),
-                tables(experiment, section, metric),
+                "" if section is found[0] else f"With {difference(section, found[0])}",
+                facts(experiment, section, wanted),
+                tables(experiment, section),
+                learned_tables(experiment, section, frames.learned),
                 section,
             )
         )
-    return Document(experiment, metric, parts)
+    return Document(experiment, frames, parts)
 
 
-def write(document: Document, runs: list[Run], out: Path, formats: tuple[str, ...]) -> None:
+def write(document: Document, out: Path, request: args.Request) -> None:
     """Every file of the report. Figures are drawn once, for the page and for themselves."""
-    write_atomically(out / FILE, runs_csv(runs))
-    if {"html", "png", "svg"} & set(formats):
+    write_frames(document.frames, out)
+    args.remember(request, out, document.experiment, experiment_of(document.frames.runs))
+    wanted = [kind for kind in args.DRAWN if kind in request.formats]
+    if wanted or "html" in request.formats:
         from normbench.report.figures import draw
 
-        document.figures = draw(document, formats)
-    for suffix in ("png", "svg"):
-        for figure in document.figures if suffix in formats else []:
-            (out / f"figure_{figure.name}.{suffix}").write_bytes(getattr(figure, suffix))
-    for key, (name, writer) in WRITERS.items():
-        if key in formats:
-            write_atomically(out / name, writer(document))
+        draw(document, {*wanted, *(["svg"] if "html" in request.formats else [])})
+    for figure in document.figures:
+        for kind in wanted:
+            (out / f"figure_{figure.name}.{kind}").write_bytes(figure.files[kind])
+    for key in WRITERS.keys() & set(request.formats):
+        for name, writer in WRITERS[key]:
+            if text := writer(document):
+                write_atomically(out / name, text)
+            else:
+                (out / name).unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from normbench.report.experiment import Experiment
+from normbench.report.frames import Frames
 from normbench.report.study import Section
 from normbench.report.tables import Table
 
@@ -16,24 +17,31 @@ class Part:
     heading: str
     facts: list[str]
     tables: list[Table]
+    learned: list[Table]
     section: Section
+
+    @property
+    def shown(self) -> list[Table]:
+        """All tables: ours, what the norms learned, then the published ones."""
+        ours = [table for table in self.tables if table.ours]
+        return [*ours, *self.learned, *(table for table in self.tables if not table.ours)]
 
 
 @dataclass
 class Figure:
-    """A drawn figure. `caption` says what is to be seen; `svg` and `png` are files."""
+    """A drawn figure. `caption` says what is to be seen; `files`: its bytes by format."""
 
     name: str
     caption: str
-    svg: bytes
-    png: bytes
+    files: dict[str, bytes]
 
 
 @dataclass
 class Document:
-    """The report of an experiment."""
+    """The report of an experiment. `left`: for each figure that was not drawn, why."""
 
     experiment: Experiment
-    metric: str
+    frames: Frames
     parts: list[Part]
     figures: list[Figure] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)

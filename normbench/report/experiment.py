@@ -15,6 +15,8 @@ from typing import Any
 import yaml
 
 from normbench.errors import UserError, did_you_mean
+from normbench.report.values import Values, plain
+from normbench.settings.schema import FIXED_SGD_BATCH, PAPER_WORKERS
 
 METRICS = {
     "final_top1_percent": "top-1 accuracy on the test images after the last epoch",
@@ -22,12 +24,14 @@ METRICS = {
     "median_last5_top1_percent": "median top-1 accuracy on the test images of the last five epochs",
 }
 KEYS = {"title", "rows", "columns", "metric", "baseline", "published", "independent", "figures"}
-Values = dict[str, Any]  # override key -> value, such as norm -> gn, norm.groups -> 8
+MEDIAN_EPOCHS = 10  # with fewer, the last five would be more than half of the training
+SCALE = "embedded"  # of a sweep that names none
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a study consists of. `settings` are the file's other keys, fixed for all its cells."""
+    """What a study consists of. `settings`: the file's other keys, fixed for all its cells; `choices`:
+    the model and the dataset that it overrides."""
 
     name: str
     study: str
@@ -35,6 +39,7 @@ class Experiment:
     axes: dict[str, list[Any]]
     points: list[Values]
     settings: Values
+    choices: Values
     title: str
     rows: list[str]
     columns: str | None
@@ -59,12 +64,20 @@ class Experiment:
     def complete(self, cell: Mapping[str, Any]) -> Values:
         """`cell` with the defaults of its norm for the options that it leaves out; else None."""
         own = norm_defaults(str(cell.get("norm", "")))
-        return {key: frozen(cell.get(key, own.get(key.removeprefix("norm.")))) for key in self.keys}
+        return {key: plain(cell.get(key, own.get(key.removeprefix("norm.")))) for key in self.keys}
 
-
-def frozen(value: Any) -> Any:
-    """`value` in a form that can be a dictionary's key: lists as tuples."""
-    return tuple(value) if isinstance(value, list) else value
+    def planned(self) -> Values:
+        """The settings that a sweep without further words would run: of train.yaml, of the embedded
+        scale, then its own."""
+        every: Values = {}
+        for file in (read("train.yaml"), read(f"scale/{SCALE}.yaml")):
+            every |= choices(file) | {
+                key: value for key, value in file.items() if key != "defaults"
+            }
+        every |= self.choices | self.settings
+        if every["protocol"] == "fixed":
+            every |= {"sgd_batch": every["sgd_batch"] or FIXED_SGD_BATCH, "batch": None}
+        return every | {"workers": every["workers"] or PAPER_WORKERS}
 
 
 @functools.cache
@@ -77,22 +90,33 @@ def norm_defaults(name: str) -> Values:
 @functools.cache
 def usual_options(name: str) -> dict[str, list[Any]]:
     """The values of each option of a norm that nobody had to ask for: its file's, or a scale's."""
-    file = files("normbench.conf") / "norm" / f"{name}.yaml"
-    if not name or not file.is_file():
+    if not name or not (files("normbench.conf") / "norm" / f"{name}.yaml").is_file():
         return {}
-    data: Values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return {key: usual(value) for key, value in data.items()}
+    return {key: usual(value) for key, value in read(f"norm/{name}.yaml").items()}
 
 
 def usual(value: Any) -> list[Any]:
     """The values that `value` stands for: of `${gn_groups}` that of train.yaml, then of the scales."""
     if not (isinstance(value, str) and value.startswith("${")):
         return [value]
-    conf, key = files("normbench.conf"), value[2:-1]
-    scales = sorted((conf / "scale").iterdir(), key=lambda entry: entry.name)
-    every = [conf / "train.yaml", *(entry for entry in scales if entry.name.endswith(".yaml"))]
-    found = [yaml.safe_load(entry.read_text(encoding="utf-8")) for entry in every]
-    return [data[key] for data in found if key in data]
+    scales = sorted(entry.name for entry in (files("normbench.conf") / "scale").iterdir())
+    every = ["train.yaml", *(f"scale/{name}" for name in scales if name.endswith(".yaml"))]
+    return [data[value[2:-1]] for data in map(read, every) if value[2:-1] in data]
+
+
+@functools.cache
+def read(path: str) -> Values:
+    """A file of conf/."""
+    text = (files("normbench.conf") / path).read_text(encoding="utf-8")
+    found: Values = yaml.safe_load(text)
+    return found
+
+
+def choices(file: Values) -> Values:
+    """The model and the dataset that the defaults list of a file names."""
+    entries = [entry for entry in file.get("defaults", []) if isinstance(entry, dict)]
+    named = {key.split("/")[-1]: value for entry in entries for key, value in entry.items()}
+    return {key: named[key] for key in ("model", "dataset") if key in named}
 
 
 def names() -> list[str]:
@@ -115,6 +139,7 @@ def parse(name: str, text: str) -> Experiment:
     """An experiment from the text of its file. UserError for an unknown key of `report`."""
     data: Values = yaml.safe_load(text)
     report: Values = data.pop("report", {})
+    chosen = choices(data)
     data.pop("defaults", None)
     if unknown := set(report) - KEYS:
         word = min(unknown)
@@ -128,6 +153,7 @@ def parse(name: str, text: str) -> Experiment:
         axes={key: list(values) for key, values in (data.pop("axes", None) or {}).items()},
         points=data.pop("points", None) or [],
         settings=data,
+        choices=chosen,
         title=report.get("title", name),
         rows=list(report.get("rows", ["norm"])),
         columns=report.get("columns"),
@@ -160,3 +186,10 @@ def known_metric(name: str) -> str:
     raise UserError(
         f"metric={name} is not one of {', '.join(METRICS)}{did_you_mean(name, METRICS)}"
     )
+
+
+def metric_for(wanted: str, epochs: int | None) -> str:
+    """The metric of runs of so many epochs: the median of the last five only where these are at most
+    half of the training, else the accuracy after the last epoch."""
+    short = epochs is not None and epochs < MEDIAN_EPOCHS
+    return "final_top1_percent" if short and wanted.startswith("median") else wanted

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from normbench.report.experiment import METRICS, Experiment, Values
-from normbench.report.runs import text
+from normbench.report.experiment import MEDIAN_EPOCHS, METRICS, Experiment
 from normbench.report.study import Section
+from normbench.report.values import Values, rows, text
 from normbench.settings.schema import FIXED_SGD_BATCH
 
 LISTED = 20  # missing or failed runs named one by one
 
 
-def facts(experiment: Experiment, section: Section, metric: str) -> list[str]:
-    """The lines under the title of a section, as sentences."""
-    lines = [protocol(section.context), recipe(section), how_to_read(section, metric)]
-    return [line for line in [*lines, shared(section), *absent(experiment, section)] if line]
+def facts(experiment: Experiment, section: Section, wanted: str) -> list[str]:
+    """The lines under the title of a section, as sentences. `wanted`: the metric asked for."""
+    lines = [nothing(experiment, section), protocol(section.context), recipe(section)]
+    lines += [how_to_read(section, wanted), shared(section), *absent(experiment, section)]
+    return [line for line in lines if line]
+
+
+def nothing(experiment: Experiment, section: Section) -> str:
+    if not section.empty:
+        return ""
+    return (
+        "No run of this study was found; what follows is what normbench sweep"
+        f" experiment={experiment.name} would run."
+    )
 
 
 def protocol(context: Values) -> str:
@@ -35,14 +45,11 @@ def protocol(context: Values) -> str:
 def recipe(section: Section) -> str:
     """Network, data, length, learning rate, seeds; only what is the same for all cells."""
     c = section.context
-    if "epochs" not in c:
-        return "No run of this study was found."
     parts = [f"Network {c['model']}"] if "model" in c else []
     parts += [f"dataset {c['dataset']}"] if "dataset" in c else []
-    parts.append(f"{c['epochs']} epochs")
-    if "lr" in c:
-        parts.append(f"learning rate {text(c['lr'])} for {c['lr_batch']} images")
-    parts.append(f"{c['batch']} images per worker") if "batch" in c else None
+    parts += [f"{c['epochs']} epoch{'s' if c['epochs'] != 1 else ''}"] if "epochs" in c else []
+    parts += [f"learning rate {text(c['lr'])} for {c['lr_batch']} images"] if "lr" in c else []
+    parts += [f"{c['batch']} images per worker"] if c.get("batch") else []
     line = f"{', '.join(parts)}; {seeds(section.seeds)}."
     return line[0].upper() + line[1:]
 
@@ -56,18 +63,21 @@ def seeds(numbers: list[int]) -> str:
     return f"seeds {', '.join(map(str, numbers))}"
 
 
-def how_to_read(section: Section, metric: str) -> str:
-    n = len(section.seeds)
+def how_to_read(section: Section, wanted: str) -> str:
+    n, epochs = len(section.seeds), section.context.get("epochs")
     spread = (
         f"mean ± half-width of the 95 % Student-t interval over seeds, n = {n} unless said"
         if n > 1
         else "one seed (n = 1), so no interval"
     )
-    return f"Metric: {METRICS[metric]}, in percent; {spread}."
+    instead = "" if section.metric == wanted else f" (not the {METRICS[wanted]}: it takes"
+    instead += f" {MEDIAN_EPOCHS} epochs or more, here are {epochs})" if instead else ""
+    return f"Metric: {METRICS[section.metric]}{instead}, in percent; {spread}."
 
 
 def shared(section: Section) -> str:
-    norms = dict.fromkeys(text(cell.values.get("norm")) for cell in section.cells if cell.shared)
+    cells = section.cells
+    norms = [text(norm) for norm in cells.loc[cells["shared"], "norm"].unique()]
     if not norms:
         return ""
     return f"Without statistics over images, and so run once and shown at every batch: {', '.join(norms)}."
@@ -77,22 +87,21 @@ def absent(experiment: Experiment, section: Section) -> list[str]:
     """What is missing, failed or left out."""
     lines = []
     if missing := section.missing():
-        every = len(missing) + len({r.folder for cell in section.cells for r in cell.runs.values()})
+        every = len(missing) + section.runs["run"].nunique()
         named = [f"{typed(values)} seed={seed}" for values, seed in missing]
-        lines.append(
-            f"Missing: {len(missing)} of {every} runs; the same normbench sweep command again completes"
-            f" them: {some(named)}."
-        )
-    if failed := section.failed():
+        again = "" if section.empty else "; the same normbench sweep command again completes them"
+        lines.append(f"Missing: {len(missing)} of {every} runs{again}: {some(named)}.")
+    failed = rows(section.failed())
+    if failed:
         named = [
-            f"{typed({key: run.values.get(key) for key in experiment.keys})} seed={run.seed}"
-            f" ({run.record.status}: {run.record.error or 'no message'})"
+            f"{typed({key: run.get(key) for key in experiment.keys})} seed={run['seed']}"
+            f" ({run['status']}: {run['error'] or 'no message'})"
             for run in failed
         ]
         lines.append(f"Failed: {len(failed)} run{'s' if len(failed) > 1 else ''}: {some(named)}.")
     if section.foreign:
-        folders = [run.folder.name for run in section.foreign]
-        lines.append(f"Left out, of no cell of the experiment: {some(folders)}.")
+        names = [run.rpartition("/")[2] for run in section.foreign]
+        lines.append(f"Left out, of no cell of the experiment: {some(names)}.")
     return lines
 
 

@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 
-from normbench.report.experiment import Experiment, Values, load, names, parse
-from normbench.report.runs import Run
-from normbench.report.study import is_shared
+import pandas as pd
+
+from normbench.report.experiment import Experiment, load, names, parse
+from normbench.report.study import stands_for_all
+from normbench.report.values import Values, keys_of, objects, rows, token
 
 METRIC = "final_top1_percent"
 
 
-def experiment_of(runs: list[Run]) -> Experiment:
+def experiment_of(runs: pd.DataFrame) -> Experiment:
     """The experiment whose study all runs name, else norms (with the options in which they differ)
     by batch."""
-    studies = {run.study for run in runs}
-    if len(studies) == 1 and (study := studies.pop()) in names():
-        return load(study)
-    options = sorted({key for run in runs for key in run.values if key.startswith("norm.")})
-    varied = [key for key in options if differs(key, runs)]
-    points: list[Values] = []
-    batches = {run.values["batch"] for run in runs}
-    for run in runs:
-        keys = ["norm", "batch", *varied]
-        point = {key: run.values[key] for key in keys if key in run.values}
-        everywhere = is_shared(run.values, run.values)  # run once, for every batch
-        for batch in batches if everywhere else (run.values["batch"],):
-            if (one := {**point, "batch": batch}) not in points:
-                points.append(one)
-    points.sort(key=lambda point: -point["batch"])
+    studies = runs["study"].unique()
+    if len(studies) == 1 and studies[0] in names():
+        return load(studies[0])
+    options = sorted(keys_of(runs, "norm."))
+    words = objects(runs[["norm", *options]]).map(token)
+    counts = words.where(words != "").groupby("norm")[options].nunique()
+    varied = [key for key in options if (counts[key] > 1).any()]
     made = parse("report", "report: {title: Runs}")
     return dataclasses.replace(
         made,
-        points=points,
+        points=points(runs, varied),
         rows=["norm", *varied],
         columns="batch",
         metric=METRIC,
@@ -40,10 +34,15 @@ def experiment_of(runs: list[Run]) -> Experiment:
     )
 
 
-def differs(key: str, runs: list[Run]) -> bool:
-    """Whether runs of one norm have more than one value of an option."""
-    seen: dict[str, set[str]] = {}
-    for run in runs:
-        if key in run.values:
-            seen.setdefault(run.values["norm"], set()).add(repr(run.values[key]))
-    return any(len(values) > 1 for values in seen.values())
+def points(runs: pd.DataFrame, varied: list[str]) -> list[Values]:
+    """The cells: norm, batch and the options that vary; a norm that is equal at every batch has one
+    at each."""
+    found: list[Values] = []
+    batches = [int(batch) for batch in runs["batch"].unique()]
+    keys = ["norm", "batch", *varied]
+    for values, everywhere in zip(rows(runs[keys]), stands_for_all(runs), strict=True):
+        point = {key: value for key, value in values.items() if value is not None}
+        for batch in batches if everywhere else (point["batch"],):
+            if (one := {**point, "batch": batch}) not in found:
+                found.append(one)
+    return sorted(found, key=lambda point: -point["batch"])

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
+from collections.abc import Iterable
+
+import pandas as pd
 
 from normbench.report.document import Document
-from normbench.report.runs import text
 from normbench.report.tables import Table
+from normbench.report.values import text
 
 
 def as_markdown(document: Document) -> str:
     """table.md: what GitHub shows."""
     lines = [f"# {document.experiment.title}"]
-    for note in document.experiment.notes:
-        lines += ["", note]
     for part in document.parts:
         lines += ["", f"## {part.heading}"] if part.heading else []
         for fact in part.facts:
             lines += ["", fact]
-        for table in part.tables:
+        for note in [] if part.heading else document.experiment.notes:
+            lines += ["", f"> {note}"]
+        for table in part.shown:
             lines += ["", f"### {table.title}", "", *markdown_table(table)]
             lines += ["", table.note] if table.note else []
     return "\n".join(lines) + "\n"
@@ -36,18 +37,24 @@ def markdown_table(table: Table) -> list[str]:
 
 def as_csv(document: Document) -> str:
     """table.csv: one line a number, with the settings of its cell and, if published, its source."""
+    return tidy((part.heading, table) for part in document.parts for table in part.tables)
+
+
+def learned_csv(document: Document) -> str:
+    """table_learned.csv: the same of what the norms learned; empty where there is nothing."""
+    return tidy((part.heading, table) for part in document.parts for table in part.learned)
+
+
+def tidy(tables: Iterable[tuple[str, Table]]) -> str:
+    """The numbers of tables with the headings of their sections, as CSV."""
     rows = [
-        {"section": part.heading, "table": table.title, **row}
-        for part in document.parts
-        for table in part.tables
+        {"section": heading, "table": table.title, **row}
+        for heading, table in tables
         for row in table.tidy
     ]
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, keys, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: text(value) for key, value in row.items()} for row in rows)
-    return out.getvalue()
+    words = pd.DataFrame({key: [text(row.get(key)) for row in rows] for key in keys})
+    return words.to_csv(index=False, lineterminator="\n") if rows else ""
 
 
 ESCAPES = {
@@ -90,7 +97,7 @@ def as_latex(document: Document) -> str:
     for part in document.parts:
         body += [rf"\subsection*{{{latex_text(part.heading)}}}"] if part.heading else []
         body += [latex_text(fact) + "\n" for fact in part.facts]
-        body += [latex_table(table) for table in part.tables]
+        body += [latex_table(table) for table in part.shown]
     return head + "\n".join(body) + "\n\\end{document}\n"
 
 

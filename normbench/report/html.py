@@ -24,7 +24,7 @@ def as_html(document: Document) -> str:
 def part(section: Part, figures: list[str]) -> str:
     heading = f"<h2>{escape(section.heading)}</h2>\n" if section.heading else ""
     facts = "".join(f"<p>{escape(fact)}</p>" for fact in section.facts)
-    ours = [table(each) for each in section.tables if each.ours]
+    ours = [table(each) for each in section.shown if each.ours]
     theirs = [table(each) for each in section.tables if not each.ours]
     return "\n".join([f'{heading}<div class="facts">{facts}</div>', *ours, *figures, *theirs])
 
@@ -56,7 +56,7 @@ def cell(index: int, text: str, heads: int, words: set[int]) -> str:
 
 def figure(drawn: Figure) -> str:
     """The SVG itself; its identifiers get the figure's name, since a page has each only once."""
-    svg = drawn.svg.decode()
+    svg = drawn.files["svg"].decode()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{drawn.name}-", svg)
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)

@@ -15,7 +15,8 @@ from typing import Any
 
 import yaml
 
-from normbench.report.experiment import Experiment, Values, frozen, norm_defaults
+from normbench.report.experiment import Experiment, norm_defaults
+from normbench.report.values import Values, plain
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def everything() -> tuple[Published, ...]:
 def pairs(text: str) -> tuple[tuple[str, Any], ...]:
     """`norm=gn batch=2` as pairs of key and value."""
     split = (pair.partition("=") for pair in text.split())
-    return tuple((key, frozen(yaml.safe_load(value))) for key, _, value in split)
+    return tuple((key, plain(yaml.safe_load(value))) for key, _, value in split)
 
 
 def select(wanted: Mapping[str, Any]) -> list[Published]:
@@ -96,7 +97,7 @@ def place(experiment: Experiment, row: Published) -> Values | None:
     strange = {key for key in given if key.startswith("norm.")} - set(experiment.keys)
     if given["norm"] not in {cell.get("norm") for cell in cells}:
         return None
-    if any(given[key] != frozen(own.get(key[5:])) for key in strange):
+    if any(given[key] != plain(own.get(key[5:])) for key in strange):
         return None
     values = experiment.complete(given)
     for key in experiment.keys:

@@ -1,4 +1,4 @@
-"""A study: the records laid over the cells that there should be.
+"""A study: the runs laid over the cells that there should be.
 
 Runs that differ in anything but the study's own keys and the seed are never averaged: they make
 sections of their own.
@@ -6,167 +6,216 @@ sections of their own.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from normbench.norms.registry import NORMS, per_image
-from normbench.report.experiment import Experiment, Values, norm_defaults, usual_options
-from normbench.report.runs import NO_RESULT, Run
+import pandas as pd
+
+from normbench.norms import registry
+from normbench.record.record import DONE
+from normbench.report.experiment import Experiment, metric_for, norm_defaults, usual_options
+from normbench.report.frames import OF_RECORD
+from normbench.report.store import no_result
+from normbench.report.values import Values, keys_of, objects, rows, text, token
 from normbench.settings.schema import FIXED_SGD_BATCH
 
-
-@dataclass
-class Cell:
-    """One place of the table: its values by override key, its runs by seed."""
-
-    values: Values
-    runs: dict[int, Run] = field(default_factory=dict)
-    shared: bool = False  # equal by construction to other cells, and run once for all
-
-    def results(self, metric: str) -> dict[int, float]:
-        """Percent by seed, of the runs that did not diverge or fail."""
-        found = ((seed, getattr(run.record, metric)) for seed, run in sorted(self.runs.items()))
-        return {seed: value for seed, value in found if value is not None}
-
-    def count(self, *statuses: str) -> int:
-        return sum(run.record.status in statuses for run in self.runs.values())
+FAILED = ("failed", "out_of_memory")
 
 
 @dataclass
 class Section:
-    """Runs of one protocol, network, dataset and recipe. `context`: the settings they share."""
+    """Runs of one protocol, network, dataset and recipe.
+
+    `context`: the settings that they share. `cells`: a row a cell, its values by override key and
+    `shared`: whether it is equal by construction to other cells, and run once for all. `runs`: a row
+    for each cell and seed that was run, `cell` being the cell's index. `metric`: of its tables.
+    """
 
     context: Values
-    cells: list[Cell]
+    cells: pd.DataFrame
+    runs: pd.DataFrame
     seeds: list[int]
-    foreign: list[Run] = field(default_factory=list)  # of no cell of the experiment
+    metric: str
+    foreign: list[str]  # runs of no cell of the experiment
+
+    @property
+    def empty(self) -> bool:
+        return self.runs.empty and not self.foreign
+
+    def values(self) -> dict[int, Values]:
+        """The values of each cell by override key."""
+        found = rows(self.cells.drop(columns="shared"))
+        return dict(zip(self.cells.index, found, strict=True))
+
+    def keep(self, some: pd.Series[bool]) -> None:
+        """Leaves out the other cells and their runs."""
+        self.runs = self.runs[self.runs["cell"].map(some.to_dict()).astype(bool)]
+        self.cells = self.cells[some]
 
     def missing(self) -> list[tuple[Values, int]]:
         """(values, seed) of each run that is not there; one for cells that share theirs."""
-        absent: dict[tuple[Any, ...], tuple[Values, int]] = {}
-        for cell in self.cells:
-            values = shared_values(cell.values, self.context) if cell.shared else cell.values
+        there = set(zip(self.runs["cell"], self.runs["seed"], strict=True))
+        absent: dict[tuple[str, int], tuple[Values, int]] = {}
+        for cell, values in zip(self.cells.index, rows(self.cells), strict=True):
+            if values.pop("shared"):
+                values |= {key: value for key, value in once(self.context).items() if key in values}
             for seed in self.seeds:
-                if seed not in cell.runs:
-                    absent.setdefault((*values.items(), seed), (values, seed))
+                if (cell, seed) not in there:
+                    absent.setdefault((repr(values), seed), (values, seed))
         return list(absent.values())
 
-    def failed(self) -> list[Run]:
+    def failed(self) -> pd.DataFrame:
         """The runs that failed, each once."""
-        every = {run.folder: run for cell in self.cells for run in cell.runs.values()}
-        return [every[folder] for folder in sorted(every) if not every[folder].record.done]
+        bad = self.runs[~self.runs["status"].isin(DONE)]
+        return bad.drop_duplicates("run").sort_values("run")
+
+    def count(self, *statuses: str) -> pd.Series[int]:
+        """How many runs of each cell ended so."""
+        some = self.runs[self.runs["status"].isin(statuses)]
+        return some.groupby("cell").size().reindex(self.cells.index, fill_value=0)
 
 
-def sections(experiment: Experiment, runs: Iterable[Run], seeds: int | None) -> list[Section]:
+def once(context: Values) -> Values:
+    """The values under which a cell is run that is equal at every batch."""
+    total = context.get("sgd_batch") or FIXED_SGD_BATCH
+    return {"batch": total, "workers": 1, "evaluate.statistics": "running"}
+
+
+def sections(
+    experiment: Experiment, runs: pd.DataFrame, seeds: int | None, metric: str
+) -> list[Section]:
     """One section for each set of shared settings, the one with most runs first.
 
     `seeds`: how many there should be, from 0; None: those that were seen.
     """
-    groups = by_context(experiment, runs)
-    if not groups:
-        shown = ("protocol", "sgd_batch")
-        fixed = {key: experiment.settings[key] for key in shown if key in experiment.settings}
-        return [section(experiment, fixed, [], seeds)]
-    ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), str(item[0])))
-    return [section(experiment, dict(context), group, seeds) for context, group in ordered]
+    if runs.empty:
+        planned = experiment.planned()
+        seeds = seeds or planned["seeds"]
+        context = {k: v for k, v in planned.items() if k not in experiment.keys}
+        return [section(experiment, context, runs, seeds, metric)]
+    found = list(groups(experiment, runs.reset_index(drop=True)))
+    found.sort(key=lambda group: (-len(group[1]), str(sorted(group[0].items(), key=str))))
+    return [section(experiment, context, some, seeds, metric) for context, some in found]
 
 
-def by_context(experiment: Experiment, runs: Iterable[Run]) -> dict[tuple[Any, ...], list[Run]]:
+def groups(experiment: Experiment, runs: pd.DataFrame) -> Iterator[tuple[Values, pd.DataFrame]]:
     """Runs by what they share. One that stands for every batch joins all those that differ from it
     in the evaluation only, which cannot change its result."""
-    groups: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
-    everywhere: list[tuple[tuple[Any, ...], Run]] = []
-    for run in runs:
-        context = context_of(experiment, run)
-        key = tuple(sorted(context.items(), key=lambda item: item[0]))
-        if is_shared(run.values, context):
-            everywhere.append((key, run))
-        else:
-            groups[key].append(run)
-    for key, run in everywhere:
-        alike = [other for other in groups if less_evaluation(other) == less_evaluation(key)]
-        for other in alike or [key]:
-            groups[other].append(run)
-    return groups
+    context = shared_settings(experiment, runs)
+    exact = context.groupby(list(context), sort=False).ngroup()
+    loose_keys = [key for key in keys_of(context) if not key.startswith("evaluate.")]
+    loose = context.groupby(loose_keys, sort=False).ngroup()
+    everywhere = stands_for_all(runs)
+    own = exact[~everywhere]
+    joined = set(loose[~everywhere])
+    alone = exact[everywhere & ~loose.isin(joined)]
+    for group in dict.fromkeys([*own, *alone]):
+        members = exact == group
+        if group in set(own):
+            members = (members & ~everywhere) | (everywhere & (loose == loose[members].iloc[0]))
+        some = runs[members]
+        first = members[members & (exact == group)].index[0]
+        values = rows(runs.loc[[first]])[0]
+        shown = {key: values.get(key) for key in keys_of(context) if context.at[first, key] != ""}
+        if values["protocol"] == "fixed":
+            shown["sgd_batch"] = values["batch"] * values["workers"]
+        yield shown, some
 
 
-def less_evaluation(key: tuple[Any, ...]) -> list[Any]:
-    return [item for item in key if not item[0].startswith("evaluate.")]
+def shared_settings(experiment: Experiment, runs: pd.DataFrame) -> pd.DataFrame:
+    """What must be equal for runs to stand in one table, as text: every setting that the study does
+    not vary and that can change a result, and the protocol. A norm's option is empty where nobody
+    had to ask for its value."""
+    unlike = {*experiment.keys, *OF_RECORD, "run", "folder", "seed", *no_result()} - {"protocol"}
+    context = objects(runs[[key for key in runs if key not in unlike]]).map(token)
+    for norm in runs["norm"].unique():
+        own = runs["norm"] == norm
+        for key, usual in usual_options(str(norm)).items():
+            if f"norm.{key}" in context:
+                values = context.loc[own, f"norm.{key}"]
+                values[values.isin([token(as_tuple(value)) for value in usual])] = ""
+                context.loc[own, f"norm.{key}"] = values
+    fixed = runs["protocol"] == "fixed"
+    context["sgd_batch"] = (runs["batch"] * runs["workers"]).map(str).where(fixed, "")
+    for key in {"batch", "workers"} & set(context):
+        context.loc[fixed, key] = ""
+    return context
 
 
-def section(experiment: Experiment, context: Values, runs: list[Run], seeds: int | None) -> Section:
-    """The cells of the experiment with the runs of one context."""
-    by_key: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
-    for run in runs:
-        values = {key: run.values.get(key) for key in experiment.keys}
-        by_key[lookup(values, run.values, context)].append(run)
-    numbers = list(range(seeds)) if seeds else sorted({run.seed for run in runs}) or [0]
-    made = Section(context, [], numbers)
-    for values in experiment.cells():
-        defaults = {f"norm.{k}": v for k, v in norm_defaults(str(values.get("norm"))).items()}
-        shared = is_shared({**defaults, **values}, context)
-        key = lookup(values, {**defaults, **values}, context)
-        own = sorted(by_key.get(key, []), key=lambda run: (run.values["workers"], run.folder))
-        found = {run.seed: run for run in reversed(own)}
-        made.cells.append(Cell(values, {s: found[s] for s in numbers if s in found}, shared))
-    known = {run.folder for cell in made.cells for run in cell.runs.values()}
-    made.foreign = [run for run in runs if run.folder not in known and run.seed in numbers]
-    return made
+def as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
-def context_of(experiment: Experiment, run: Run) -> Values:
-    """What must be equal for runs to stand in one table: everything that the study does not vary."""
-    values, keys = run.values, set(experiment.keys)
-    own = usual_options(str(values["norm"]))
-    rest = {
-        key: value
-        for key, value in values.items()
-        if key not in keys
-        and key not in NO_RESULT
-        and key != "seed"
-        and not (
-            key.startswith("norm.")
-            and any(same(value, default) for default in own.get(key[5:], ()))
-        )
-    }
-    if values["protocol"] == "fixed":
-        rest["sgd_batch"] = values["batch"] * values["workers"]
-        for key in ("batch", "workers"):
-            rest.pop(key, None)
-    return rest
+def stands_for_all(runs: pd.DataFrame) -> pd.Series[bool]:
+    """Which runs are equal by construction to those of other batches of the fixed protocol."""
+    stages = runs["norm_stages"].isna() if "norm_stages" in runs else True
+    options = [*keys_of(runs, "norm."), "norm", "per_image"]
+    kinds = objects(runs[options])
+    known: dict[str, bool] = {}
+    found = []
+    for label, values in zip(kinds.map(text).agg("\n".join, axis=1), rows(kinds), strict=True):
+        if label not in known:
+            known[label] = per_image(values)
+        found.append(known[label])
+    return pd.Series(found, index=runs.index, dtype=bool) & (runs["protocol"] == "fixed") & stages
 
 
-def same(value: Any, default: Any) -> bool:
-    return bool(value == (tuple(default) if isinstance(default, list) else default))
-
-
-def pools(values: Values) -> bool:
-    """Whether a run's result depends on which images share a worker."""
-    if values.get("norm_stages") is not None:
-        return True
-    if values.get("per_image") is not None:  # the run has said so
-        return not values["per_image"]
+def per_image(values: Values) -> bool:
+    """Whether a norm treats each image by itself: as its run says, else by its name and options."""
+    if values.get("per_image") is not None:
+        return bool(values["per_image"])
     options = {key[5:]: value for key, value in values.items() if key.startswith("norm.")}
-    return values["norm"] not in NORMS or not per_image(str(values["norm"]), options)
+    given = {key: value for key, value in options.items() if value is not None}
+    name = str(values["norm"])
+    return name in registry.NORMS and registry.per_image(name, given)
 
 
-def is_shared(values: Values, context: Values) -> bool:
-    """Whether a cell is equal by construction to those of other batches, and run once."""
-    everywhere = context.get("norm_stages") is None
-    return context.get("protocol") == "fixed" and everywhere and not pools(values)
+def section(
+    experiment: Experiment, context: Values, runs: pd.DataFrame, seeds: int | None, metric: str
+) -> Section:
+    """The cells of the experiment with the runs of one context."""
+    cells = pd.DataFrame(experiment.cells(), columns=experiment.keys, dtype=object)
+    cells["shared"] = shared_cells(cells, context, runs)
+    keys = list(experiment.keys)
+    numbers = list(range(seeds)) if seeds else sorted({int(seed) for seed in runs["seed"]}) or [0]
+    index = places(cells, keys, cells["shared"], context)
+    if runs.empty:
+        found, foreign = runs.assign(cell=[]), []
+    else:
+        at = places(runs.reindex(columns=[*keys]), keys, stands_for_all(runs), context)
+        some = runs.assign(_at=at)[runs["seed"].isin(numbers)]
+        found = index.rename("_at").rename_axis("cell").reset_index().merge(some, on="_at")
+        found = found.sort_values(["cell", "seed", "workers", "run"])
+        found = found.drop_duplicates(["cell", "seed"]).drop(columns="_at").reset_index(drop=True)
+        foreign = sorted(set(some["run"]) - set(found["run"]))
+    chosen = metric_for(metric, context.get("epochs"))
+    return Section(context, cells, found, numbers, chosen, foreign)
 
 
-def shared_values(values: Values, context: Values) -> Values:
-    """The values under which a shared cell is run."""
-    batch = context.get("sgd_batch") or FIXED_SGD_BATCH
-    instead = {"batch": batch, "workers": 1, "evaluate.statistics": "running"}
-    return {key: instead.get(key, value) for key, value in values.items()}
+def shared_cells(cells: pd.DataFrame, context: Values, runs: pd.DataFrame) -> list[bool]:
+    """Which cells are equal by construction at every batch, and run once."""
+    says = runs.dropna(subset=["per_image"]) if len(runs) else runs
+    known = dict(zip(says["norm"], says["per_image"], strict=True)) if len(says) else {}
+    found = []
+    for values in rows(cells):
+        name = str(values.get("norm"))
+        own = {f"norm.{key}": value for key, value in norm_defaults(name).items()}
+        given = {key: value for key, value in values.items() if value is not None}
+        said = {} if name in registry.NORMS else {"per_image": known.get(name)}
+        protocol = values.get("protocol", context.get("protocol"))
+        stages = values.get("norm_stages", context.get("norm_stages"))
+        everywhere = protocol == "fixed" and stages is None
+        found.append(everywhere and per_image({"norm": name, **own, **given, **said}))
+    return found
 
 
-def lookup(values: Values, every: Values, context: Values) -> tuple[Any, ...]:
-    """What a cell and its runs have in common."""
-    if is_shared(every, context):
-        return tuple(shared_values({**every, **values}, context)[key] for key in values)
-    return tuple(values.values())
+def places(
+    some: pd.DataFrame, keys: Sequence[str], shared: pd.Series[bool], context: Values
+) -> pd.Series[str]:
+    """What a cell and its runs have in common, as text."""
+    words = objects(some[list(keys)]).map(token)
+    for key, value in once(context).items():
+        if key in words:
+            words.loc[shared, key] = token(value)
+    return words.agg("\n".join, axis=1)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from normbench.report.experiment import Experiment, Values
-from normbench.report.interval import Estimate, estimate
-from normbench.report.published import Published, accuracies, select, where_from
-from normbench.report.runs import text
-from normbench.report.study import Cell, Section
+import pandas as pd
 
-SHORT = {"evaluate.statistics": "statistics", "norm_stages": "stages"}
-Place = tuple[tuple[Any, ...], Any]  # the values of the row keys, the value of the column key
+from normbench.report.experiment import Experiment
+from normbench.report.interval import Estimate, estimate
+from normbench.report.layout import in_order, laid_out, name, row_keys, title
+from normbench.report.published import accuracies, select, where_from
+from normbench.report.study import FAILED, Section
+from normbench.report.values import Values, rows, text
 
 
 @dataclass
@@ -32,73 +32,73 @@ class Table:
     tidy: list[dict[str, Any]] = field(default_factory=list)
 
 
-def tables(experiment: Experiment, section: Section, metric: str) -> list[Table]:
+def tables(experiment: Experiment, section: Section) -> list[Table]:
     """Accuracy, paired differences, then what others published; empty ones are left out."""
-    made = [accuracy(experiment, section, metric), difference(experiment, section, metric)]
+    made = [accuracy(experiment, section), difference(experiment, section)]
     made += [published(experiment, wanted) for wanted in experiment.published]
     made.append(independent(experiment))
     return [table for table in made if table.rows]
 
 
-def row_keys(experiment: Experiment) -> list[str]:
-    """The keys that make the rows: those of the file, and others where two cells would collide."""
-    cells, keys = experiment.cells(), list(experiment.rows)
-    for key in experiment.keys:
-        taken = {place(cell, keys, experiment.columns) for cell in cells}
-        if len(taken) == len(cells):
-            break
-        if key not in (*keys, experiment.columns):
-            more = {place(cell, [*keys, key], experiment.columns) for cell in cells}
-            keys += [key] if len(more) > len(taken) else []
-    return keys
+def grid(
+    experiment: Experiment, entries: pd.DataFrame, order: pd.DataFrame, heads: Sequence[str] = ()
+) -> Table:
+    """`entries` (head, column, entry) as a table, rows and columns in the order of `order`, then any
+    further ones. `heads`: what heads each row beside the keys of the study."""
+    every = pd.concat([order[["head", "column"]], entries[["head", "column"]]])
+    there = every[every["head"].isin(list(entries["head"]))]["head"].drop_duplicates()
+    known = [value for value in every["column"] if value in list(entries["column"])]
+    columns, found = in_order(known), dict[tuple[Any, Any], str]()
+    for head, column, entry in entries[["head", "column", "entry"]].itertuples(index=False):
+        found[head, column] = (
+            f"{found[head, column]}, {entry}" if (head, column) in found else entry
+        )
+    first = [name(key) for key in row_keys(experiment)] + list(heads)
+    header = first + [title(experiment.columns, value) for value in columns]
+    lines = [[*head, *(found.get((head, value), "") for value in columns)] for head in there]
+    return Table("", header, lines, len(first))
 
 
-def place(values: Values, keys: list[str], column: str | None) -> Place:
-    return tuple(values.get(key) for key in keys), values.get(column) if column else None
+def numbers(found: Estimate | None) -> Values:
+    """An estimate as columns of table.csv."""
+    if found is None:
+        return {"mean": None, "half_width_95": None, "n": 0}
+    return {"mean": found.mean, "half_width_95": found.half, "n": found.n}
 
 
-def grid(experiment: Experiment, entries: dict[Place, str], order: Iterable[Place]) -> Table:
-    """A table with the rows and columns of `order`, then any further ones of `entries`."""
-    keys, column = row_keys(experiment), experiment.columns
-    places = [*order, *entries]
-    heads = dict.fromkeys(head for head, _ in places if any(head == h for h, _ in entries))
-    columns = in_order(
-        dict.fromkeys(value for _, value in places if any(value == v for _, v in entries))
-    )
-    header = [name(key) for key in keys] + [title(column, value) for value in columns]
-    rows = [
-        [show(key, value) for key, value in zip(keys, head, strict=True)]
-        + [entries.get((head, value), "") for value in columns]
-        for head in heads
-    ]
-    return Table("", header, rows, len(keys))
+def pretty(found: Estimate, sign: str = "", digits: int = 2) -> str:
+    half = "" if found.half is None else f" ± {found.half:.{digits}f}"
+    return f"{found.mean:{sign}.{digits}f}{half}".replace("-", "−")
 
 
-def in_order(columns: Iterable[Any]) -> list[Any]:
-    """Numbers by size, falling if the study has them so; words as they come."""
-    found = list(columns)
-    if not all(isinstance(value, (int, float)) for value in found):
-        return found
-    return sorted(found, reverse=len(found) > 1 and found[0] > found[1])
+def estimates(section: Section, values: pd.Series[float]) -> dict[int, Estimate]:
+    """Mean and interval over seeds of each cell that has any value; one value a row of its runs."""
+    known = values.dropna().astype(float)
+    grouped = known.groupby(section.runs.loc[known.index, "cell"])
+    found = {int(str(cell)): estimate(list(some)) for cell, some in grouped}
+    return {cell: one for cell, one in found.items() if one is not None}
 
 
-def accuracy(experiment: Experiment, section: Section, metric: str) -> Table:
+def accuracy(experiment: Experiment, section: Section) -> Table:
     """Mean ± half-width over seeds, in percent."""
-    keys, column = row_keys(experiment), experiment.columns
-    entries, tidy = {}, []
-    for cell in section.cells:
-        found = estimate(list(cell.results(metric).values()))
-        entries[place(cell.values, keys, column)] = entry(cell, found, len(section.seeds))
-        tidy.append({**cell.values, **numbers(found), **counts(cell, section)})
-    table = grid(experiment, entries, entries)
+    found = estimates(section, section.runs[section.metric])
+    diverged, failed = section.count("diverged"), section.count(*FAILED)
+    there = section.count(*section.runs["status"].unique())
+    cells, entries, tidy = laid_out(experiment, section.cells), [], []
+    for cell, values in section.values().items():
+        counts = {"diverged": diverged[cell], "failed": failed[cell]}
+        one, runs = found.get(cell), int(there[cell])
+        entries.append(entry(one, len(section.seeds), runs, **counts))
+        missing = len(section.seeds) - runs
+        tidy.append({**values, **numbers(one), **counts, "missing": missing})
+    table = grid(experiment, cells.assign(entry=entries), cells)
     table.title, table.tidy = "Top-1 accuracy, %", tidy
     return table
 
 
-def entry(cell: Cell, found: Estimate | None, seeds: int) -> str:
+def entry(found: Estimate | None, seeds: int, runs: int, diverged: int, failed: int) -> str:
     """`91.20 ± 0.40`, and what else is to be said of the runs of a cell."""
-    diverged, failed = cell.count("diverged"), cell.count("failed", "out_of_memory")
-    words = [f"{diverged} of {len(cell.runs)} diverged"] if diverged else []
+    words = [f"{diverged} of {runs} diverged"] if diverged else []
     words += [f"{failed} failed"] if failed else []
     if found is None:
         return ", ".join(words) or "missing"
@@ -106,86 +106,84 @@ def entry(cell: Cell, found: Estimate | None, seeds: int) -> str:
     return pretty(found) + (f" ({', '.join(words)})" if words else "")
 
 
-def pretty(found: Estimate, sign: str = "") -> str:
-    half = "" if found.half is None else f" ± {found.half:.2f}"
-    return f"{found.mean:{sign}.2f}{half}".replace("-", "−")
-
-
-def numbers(found: Estimate | None) -> dict[str, Any]:
-    if found is None:
-        return {"mean": None, "half_width_95": None, "n": 0}
-    return {"mean": found.mean, "half_width_95": found.half, "n": found.n}
-
-
-def counts(cell: Cell, section: Section) -> dict[str, Any]:
-    return {
-        "diverged": cell.count("diverged"),
-        "failed": cell.count("failed", "out_of_memory"),
-        "missing": len(section.seeds) - len(cell.runs),
-    }
-
-
-def difference(experiment: Experiment, section: Section, metric: str) -> Table:
+def difference(experiment: Experiment, section: Section) -> Table:
     """Accuracy less that of the baseline at the same seed: mean ± half-width, in points."""
-    keys, column = row_keys(experiment), experiment.columns
-    entries, tidy = {}, []
-    for cell in section.cells:
-        base = baseline(experiment, section.cells, cell)
-        if base is None or base is cell:
-            continue
-        ours, theirs = cell.results(metric), base.results(metric)
-        found = estimate([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
-        if found is not None:
-            few = f" (n = {found.n})" if found.n < len(section.seeds) else ""
-            entries[place(cell.values, keys, column)] = pretty(found, "+") + few
-            tidy.append({**cell.values, **numbers(found)})
-    table = grid(experiment, entries, (place(cell.values, keys, column) for cell in section.cells))
-    against = " ".join(f"{name(k)}={text(v)}" for k, v in experiment.baseline.items())
-    table.title, table.tidy = f"Difference to {against} at the same seed, points", tidy
+    cells = laid_out(experiment, section.cells)
+    found = estimates(section, paired(experiment, section, section.metric))
+    some, values = cells.loc[sorted(found)], section.values()
+    few = {
+        cell: f" (n = {one.n})" if one.n < len(section.seeds) else "" for cell, one in found.items()
+    }
+    entries = [pretty(found[cell], "+") + few[cell] for cell in some.index]
+    table = grid(experiment, some.assign(entry=entries), cells)
+    table.title = f"Difference to {against(experiment)} at the same seed, points"
+    table.tidy = [{**values[cell], **numbers(found[cell])} for cell in some.index]
     return table
 
 
-def baseline(experiment: Experiment, cells: list[Cell], cell: Cell) -> Cell | None:
-    """The cell to compare with: it has the baseline's values and is else the same; where there is
-    no such cell, the only one in the same column."""
-    wanted, column = experiment.baseline, experiment.columns
-    some = [c for c in cells if all(c.values.get(k) == v for k, v in wanted.items())]
-    free = (
+def against(experiment: Experiment) -> str:
+    """The baseline in words: `norm=bn`."""
+    return " ".join(f"{name(k)}={text(v)}" for k, v in experiment.baseline.items())
+
+
+def paired(experiment: Experiment, section: Section, column: str) -> pd.Series[float]:
+    """A column of the section's runs less that of the baseline's run with the same seed; missing
+    where there is no such run."""
+    base = section.runs["cell"].map(baselines(experiment, section.cells))
+    runs = section.runs.assign(base=base)
+    other = section.runs[["cell", "seed", column]]
+    both = runs.merge(other, how="left", left_on=["base", "seed"], right_on=["cell", "seed"])
+    less: pd.Series[float] = both[f"{column}_x"] - both[f"{column}_y"]
+    return less.set_axis(section.runs.index)
+
+
+def baselines(experiment: Experiment, cells: pd.DataFrame) -> dict[int, int]:
+    """The cell that each is compared with: it has the baseline's values and is else the same; where
+    there is no such cell, the only one in the same column. A cell is not compared with itself."""
+    wanted, column, every = experiment.baseline, experiment.columns, rows(cells)
+    some = [i for i, cell in enumerate(every) if all(cell.get(k) == v for k, v in wanted.items())]
+    free = {*wanted, "shared"}
+    free |= (
         {key for key in experiment.keys if key.startswith("norm.")} if "norm" in wanted else set()
     )
-    free |= set(wanted)
-    equal = [
-        c for c in some if all(c.values[k] == v for k, v in cell.values.items() if k not in free)
-    ]
-    if not equal and column:
-        equal = [c for c in some if column in wanted or c.values[column] == cell.values[column]]
-    return equal[0] if len(equal) == 1 else None
+    found = {}
+    for index, cell in enumerate(every):
+        equal = [i for i in some if all(every[i][k] == v for k, v in cell.items() if k not in free)]
+        if not equal and column:
+            equal = [i for i in some if column in wanted or every[i][column] == cell[column]]
+        if len(equal) == 1 and equal != [index]:
+            found[int(cells.index[index])] = int(cells.index[equal[0]])
+    return found
 
 
 def published(experiment: Experiment, wanted: Values) -> Table:
     """What a paper's table says, in the places of ours."""
-    keys, column = row_keys(experiment), experiment.columns
     found = accuracies(experiment, wanted)
-    entries: dict[Place, str] = {}
-    digits = max((row.digits for _, row in found), default=0)
-    for values, row in found:
-        at, quoted = place(values, keys, column), " (quoted)" if row.kind == "quoted" else ""
-        shown = row.value if row.top1 is None else f"{row.top1:.{digits}f}{quoted}"
-        entries[at] = f"{entries[at]}, {shown}" if at in entries else shown
-    order = (place(values, keys, column) for values in experiment.cells())
-    table = grid(experiment, entries, order)
-    table.ours, rows = False, [row for _, row in found]
-    if rows:
-        table.title = f"Published: {rows[0].paper}, {rows[0].table}"
-        who = "the authors' repository" if rows[0].kind == "authors" else "the paper"
-        table.note = f"From {who}: {where_from(rows)}. {rows[0].source}."
+    printed = [row for _, row in found]
+    digits = max((row.digits for row in printed), default=0)
+    shown = [
+        row.value
+        if row.top1 is None
+        else f"{row.top1:.{digits}f}{' (quoted)' if row.kind == 'quoted' else ''}"
+        for row in printed
+    ]
+    keys = experiment.keys
+    cells = pd.DataFrame([values for values, _ in found], columns=keys, dtype=object)
+    order = pd.DataFrame(experiment.cells(), columns=keys, dtype=object)
+    entries = laid_out(experiment, cells).assign(entry=shown)
+    table = grid(experiment, entries, laid_out(experiment, order))
+    table.ours = False
+    if printed:
+        table.title = f"Published: {printed[0].paper}, {printed[0].table}"
+        who = "the authors' repository" if printed[0].kind == "authors" else "the paper"
+        table.note = f"From {who}: {where_from(printed)}. {printed[0].source}."
     table.tidy = [tidy_published(values, row) for values, row in found]
     return table
 
 
 def independent(experiment: Experiment) -> Table:
     """What others measured: one line a norm and a network, its numbers by batch, with the source."""
-    norms = {cell.get("norm") for cell in experiment.cells()}
+    norms = list(dict.fromkeys(cell.get("norm") for cell in experiment.cells()))
     chosen = [row for wanted in experiment.independent for row in select(wanted)]
     found = [(dict(row.cell), row) for row in chosen if row.top1 is not None]
     found = [(values, row) for values, row in found if values["norm"] in norms]
@@ -194,36 +192,13 @@ def independent(experiment: Experiment) -> Table:
         at = (values["norm"], row.model, row.dataset, row.source)
         batch = f"{values['batch']}: " if "batch" in values else ""
         lines.setdefault(at, []).append(batch + row.shown)
-    order = {
-        name: i for i, name in enumerate(dict.fromkeys(c.get("norm") for c in experiment.cells()))
-    }
-    rows = [
-        [*at[:3], ", ".join(lines[at]), at[3]] for at in sorted(lines, key=lambda at: order[at[0]])
-    ]
+    ordered = sorted(lines, key=lambda at: norms.index(at[0]))
+    body = [[*at[:3], ", ".join(lines[at]), at[3]] for at in ordered]
     header = ["norm", "network", "dataset", "top-1 accuracy, %, by batch", "source"]
     tidy = [tidy_published(values, row) for values, row in found]
-    return Table("Measured by others", header, rows, 1, tidy=tidy, ours=False)
+    return Table("Measured by others", header, body, 1, tidy=tidy, ours=False)
 
 
-def tidy_published(values: Values, row: Published) -> dict[str, Any]:
+def tidy_published(values: Values, row: Any) -> Values:
     about = {"kind": row.kind, "printed": f"{row.metric} {row.value}", "network": row.model}
     return {**values, "mean": row.top1, **about, "dataset": row.dataset, "source": row.source}
-
-
-def name(key: str) -> str:
-    """A key as a table calls it."""
-    return SHORT.get(key, key.removeprefix("norm."))
-
-
-def show(key: str, value: Any) -> str:
-    """A value as a table shows it; empty where the row has no such setting."""
-    return "all" if key == "norm_stages" and value is None else text(value)
-
-
-def title(column: str | None, value: Any) -> str:
-    """The head of a column: `batch 32`, or a word alone."""
-    if column is None:
-        return "top-1"
-    return (
-        show(column, value) if isinstance(value, str) else f"{name(column)} {show(column, value)}"
-    )

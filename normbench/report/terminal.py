@@ -19,7 +19,7 @@ def show(document: Document) -> None:
             console.print(f"\n{part.heading}", style="bold")
         for fact in part.facts:
             console.print(fact, soft_wrap=not console.is_terminal)
-        for table in part.tables:
+        for table in part.shown:
             console.print()
             if table.header[-1] == "source":
                 sources = len({row[-1] for row in table.rows})

@@ -12,9 +12,10 @@ from omegaconf import OmegaConf
 
 from normbench.report import experiment as experiments
 from normbench.report.figures import FIGURES
+from normbench.report.layout import row_keys
 from normbench.report.published import accuracies, everything, select
-from normbench.report.runs import text
-from normbench.report.tables import independent, published, row_keys
+from normbench.report.tables import independent, published
+from normbench.report.values import plain, text
 from normbench.settings.parse import parse
 from normbench.training.network import check, seeded_network
 from normbench.training.optimizer import project, set_learning_rate, sgd
@@ -48,11 +49,7 @@ def typed(experiment: experiments.Experiment) -> list[dict[str, Any]]:
     """The cells with the overrides that the file names, without defaults filled in."""
     every = []
     for cell in experiment.cells():
-        point = [
-            p
-            for p in experiment.points
-            if all(cell[k] == experiments.frozen(v) for k, v in p.items())
-        ]
+        point = [p for p in experiment.points if all(cell[k] == plain(v) for k, v in p.items())]
         keys = {*experiment.axes, *(max(point, key=len) if point else ())}
         every.append({key: value for key, value in cell.items() if key in keys})
     return every
@@ -111,7 +108,7 @@ def test_the_files_say_source_and_what_was_found(name: str) -> None:
     assert any(note.startswith("Found") for note in experiment.notes)
     assert any(note.startswith("Here") for note in experiment.notes)
     assert experiment.figures
-    assert set(experiment.figures) <= {*FIGURES, "distribution"}
+    assert set(experiment.figures) <= set(FIGURES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -168,3 +165,18 @@ def test_defaults_are_those_that_a_run_has(norm: str) -> None:
         at_scale = compose([f"norm={norm}", f"scale={scale}"])["norm"]
         for key, value in at_scale.items():
             assert value in experiments.usual_options(norm)[key]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_report_says_before_any_run_is_what_a_sweep_would_run(name: str) -> None:
+    experiment = experiments.load(name)
+    settings = parse(composed(name, typed(experiment)[0], "scale=embedded"))
+    planned = {k: v for k, v in experiment.planned().items() if k not in experiment.keys}
+    for key in {"protocol", "epochs", "lr", "lr_batch"} & set(planned):
+        assert planned[key] == getattr(settings, key), key
+    assert planned.get("model", settings.model.label) == settings.model.label
+    assert planned.get("dataset", settings.dataset.label) == settings.dataset.label
+    if settings.protocol == "fixed":
+        assert planned["sgd_batch"] == settings.sgd_batch
+    elif "workers" in planned:
+        assert planned["workers"] == settings.workers

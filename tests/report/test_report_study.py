@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-from normbench.report.experiment import load
+from normbench.report.experiment import Experiment, load
 from normbench.report.facts import facts
-from normbench.report.runs import read_runs, runs_csv
+from normbench.report.frames import read
+from normbench.report.store import compact
 from normbench.report.study import Section, sections
 from normbench.report.tables import accuracy, difference, tables
+from normbench.settings.identity import NO_RESULT, NO_RESULT_OF_DATASET
 
 from .conftest import rewrite, settings_of, write_study
 
-METRIC = "median_last5_top1_percent"
+METRIC = "final_top1_percent"
+
+
+def found(experiment: Experiment, folder: Path, seeds: int | None = None) -> list[Section]:
+    return sections(experiment, compact(read([folder])).runs, seeds, METRIC)
 
 
 def first(results: Path, seeds: int | None = None) -> Section:
-    return sections(load("quick"), read_runs([results / "runs"]), seeds)[0]
+    return found(load("quick"), results / "runs", seeds)[0]
 
 
 def folder(results: Path, name: str) -> Path:
@@ -29,17 +36,16 @@ def folder(results: Path, name: str) -> Path:
 
 
 def row(section: Section, norm: str) -> list[str]:
-    found = accuracy(load("quick"), section, METRIC)
-    return next(line for line in found.rows if line[0] == norm)
+    return next(line for line in accuracy(load("quick"), section).rows if line[0] == norm)
 
 
 def test_a_whole_study_has_every_cell_and_nothing_missing(quick: Path) -> None:
     section = first(quick)
     assert section.seeds == [0, 1, 2]
     assert section.missing() == []
-    assert section.failed() == []
+    assert section.failed().empty
     assert section.foreign == []
-    assert all(len(cell.runs) == 3 for cell in section.cells)
+    assert (section.count("ok") == 3).all()
 
 
 def test_a_norm_without_batch_statistics_runs_once_and_stands_at_every_batch(quick: Path) -> None:
@@ -54,8 +60,8 @@ def test_a_norm_without_batch_statistics_runs_once_and_stands_at_every_batch(qui
 
 def test_under_the_scaled_protocol_no_cell_is_shared(tmp_path: Path) -> None:
     write_study(tmp_path / "results", load("gn_table2"), seeds=1)
-    section = sections(load("gn_table2"), read_runs([tmp_path]), None)[0]
-    assert not any(cell.shared for cell in section.cells)
+    section = found(load("gn_table2"), tmp_path)[0]
+    assert not section.cells["shared"].any()
     assert len(list(tmp_path.rglob("record.json"))) == 10
 
 
@@ -72,7 +78,7 @@ def test_a_run_that_is_gone_is_named(quick: Path) -> None:
 
 
 def test_nothing_at_all_is_a_report_that_says_so(tmp_path: Path) -> None:
-    section = sections(load("quick"), [], 2)[0]
+    section = found(load("quick"), tmp_path, 2)[0]
     assert len(section.missing()) == 2 * (5 * 4 + 4)
     assert set(row(section, "bn")[1:]) == {"missing"}
     assert "No run" in " ".join(facts(load("quick"), section, METRIC))
@@ -91,7 +97,7 @@ def test_diverged_and_failed_runs_are_counted_and_not_averaged(quick: Path) -> N
     assert "(2 of 3 diverged, n = 1)" in row(section, "bn")[4]
     assert "±" not in row(section, "bn")[4]
     assert "1 failed" in row(section, "bn")[3]
-    assert [run.record.error for run in section.failed()] == ["the machine was switched off"]
+    assert list(section.failed()["error"]) == ["the machine was switched off"]
 
 
 def settings_with(settings: object, seed: int, **more: int) -> object:
@@ -102,19 +108,16 @@ def settings_with(settings: object, seed: int, **more: int) -> object:
 
 def test_another_protocol_or_length_is_a_section_of_its_own(quick: Path) -> None:
     write_study(quick, load("quick"), seeds=2, epochs=7)
-    found = sections(load("quick"), read_runs([quick]), None)
-    assert [section.context["epochs"] for section in found] == [5, 7]
-    assert all(not section.missing() for section in found)
+    both = found(load("quick"), quick)
+    assert [section.context["epochs"] for section in both] == [5, 7]
+    assert all(not section.missing() for section in both)
 
 
 def test_differences_are_paired_by_seed(quick: Path) -> None:
     section, experiment = first(quick), load("quick")
-    table = difference(experiment, section, METRIC)
-    by_seed = {
-        norm: next(c for c in section.cells if c.values["norm"] == norm and c.values["batch"] == 2)
-        for norm in ("bn", "sn")
-    }
-    ours, theirs = (by_seed[norm].results(METRIC) for norm in ("sn", "bn"))
+    table = difference(experiment, section)
+    runs = section.runs[section.runs["batch"] == 2].set_index(["norm", "seed"])[METRIC]
+    ours, theirs = runs["sn"], runs["bn"]
     mean = sum(ours[s] - theirs[s] for s in range(3)) / 3
     shown = next(line for line in table.rows if line[0] == "sn")[4]
     assert shown.startswith(f"+{mean:.2f} ± ")
@@ -126,24 +129,40 @@ def test_differences_are_paired_by_seed(quick: Path) -> None:
 )
 def test_every_study_with_a_baseline_has_differences(tmp_path: Path, name: str) -> None:
     write_study(tmp_path / "results", load(name), seeds=2)
-    section = sections(load(name), read_runs([tmp_path]), None)[0]
+    section = found(load(name), tmp_path)[0]
     assert section.missing() == []
-    found = tables(load(name), section, "final_top1_percent")
-    assert any(table.title.startswith("Difference to") for table in found)
+    titles = [table.title for table in tables(load(name), section)]
+    assert any(title.startswith("Difference to") for title in titles)
 
 
-def test_runs_csv_holds_nothing_of_the_machine_or_the_time(quick: Path) -> None:
-    before = runs_csv(read_runs([quick]))
-    assert before.count("\n") == 1 + 72
-    for path in quick.rglob("record.json"):
+@pytest.mark.parametrize("key", [*NO_RESULT, *(f"dataset.{key}" for key in NO_RESULT_OF_DATASET)])
+def test_seeds_are_averaged_whatever_differs_that_cannot_change_a_result(
+    quick: Path, key: str
+) -> None:
+    """One list, that of the identity; `protocol` and `study` say where a run stands."""
+    if key in ("protocol", "study"):
+        return
+    for number, path in enumerate(sorted(quick.rglob("bn-b2x16-*/record.json"))):
         record = json.loads(path.read_text())
-        record |= {
-            "train_seconds": 1.0,
-            "device": "another",
-            "git_commit": "x",
-            "versions": {"a": "b"},
-        }
-        record["peak_memory_mib"] = record["images_per_second"] = 3.0
+        group, _, option = key.rpartition(".")
+        settings = record["settings"][group]["options"] if group else record["settings"]
+        settings[option] = ["stages.*"] if key == "recompute" and number else f"value {number}"
         path.write_text(json.dumps(record))
-    assert runs_csv(read_runs([quick])) == before
-    assert runs_csv(reversed(read_runs([quick]))) == before
+    sections_ = found(load("quick"), quick)
+    assert len(sections_) == 1
+    assert (sections_[0].count("ok") == 3).all()
+
+
+def test_a_norm_of_ones_own_that_says_so_stands_at_every_batch(quick: Path) -> None:
+    mine = {"name": "custom", "label": "custom", "options": {"target": "my_norms.PairNorm"}}
+    for path in quick.rglob("gn-*/record.json"):
+        record = json.loads(path.read_text())
+        record["settings"]["norm"] = mine
+        path.write_text(json.dumps(record))
+    points = [{"norm": "bn"}, {"norm": "custom", "norm.target": "my_norms.PairNorm"}]
+    experiment = dataclasses.replace(load("quick"), points=points)
+    runs = compact(read([quick])).runs
+    for says, stands in ((None, 1), (True, 4), (False, 1)):
+        told = runs.assign(per_image=[says if n == "custom" else None for n in runs["norm"]])
+        section = sections(experiment, told, None, METRIC)[0]
+        assert (section.runs["norm"] == "custom").sum() == 3 * stands

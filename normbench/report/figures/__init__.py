@@ -1,4 +1,8 @@
-"""The figures of a report, drawn for print. matplotlib is imported here and below only."""
+"""The figures of a report, drawn for print. matplotlib is imported here and below only.
+
+Each module has `draw(document)`: the drawing and its caption, or a sentence's end that says what is
+missing for it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.style import context
 
-from normbench.report.document import Document, Figure
+from normbench.report.document import Document
 from normbench.report.figures import (
     activation,
     batch_size,
@@ -22,8 +26,8 @@ from normbench.report.figures.style import RULES, saved
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
-# name -> draws the first section; None where the records have nothing to show
-FIGURES: dict[str, Callable[[Document], tuple[Drawing, str] | None]] = {
+# name -> draws the first section
+FIGURES: dict[str, Callable[[Document], tuple[Drawing, str] | str]] = {
     "batch_size": batch_size.draw,
     "curves": curves.draw,
     "activation": activation.draw,
@@ -34,12 +38,12 @@ FIGURES: dict[str, Callable[[Document], tuple[Drawing, str] | None]] = {
 }
 
 
-def draw(document: Document, formats: Iterable[str]) -> list[Figure]:
-    """The figures that the experiment names, of its first section, in the formats needed."""
-    made = []
+def draw(document: Document, kinds: Iterable[str]) -> None:
+    """Draws the figures that the experiment names, of its first section; `kinds`: svg, png."""
     with context(RULES, after_reset=True):
         for name in document.experiment.figures:
-            drawn = FIGURES[name](document) if name in FIGURES else None
-            if drawn is not None:
-                made.append(saved(name, *drawn, formats=formats))
-    return made
+            drawn = FIGURES[name](document)
+            if isinstance(drawn, str):
+                document.left[name] = drawn
+            else:
+                document.figures.append(saved(name, *drawn, kinds=kinds))

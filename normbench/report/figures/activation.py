@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from normbench.report.document import Document
-from normbench.report.figures.lines import Line, layers, ours
+from normbench.report.figures.lines import LACKS, ours, parameter
 from normbench.report.figures.style import OTHERS, Look, label_ends, look, sheet, whole_numbers
+from normbench.report.summaries import by_depth
 
 
-def draw(document: Document) -> tuple[Drawing, str] | None:
-    """The figure and its caption; None where there is no number."""
-    lines = [line for line in ours(document) if line.errors]
-    if not lines:
-        return None
-    thresholds = {
-        line.name: found
-        for line in lines
-        for column, cell in line.cells.items()
-        if column == "tlu" and (found := layers(cell, "tau"))
-    }
-    drawing, grid = sheet(1, 2 if thresholds else 1, 3.0)
-    errors(grid[0][0], lines)
-    if thresholds:
-        taus(grid[0][1], thresholds, look([line.name for line in lines]))
+def draw(document: Document) -> tuple[Drawing, str] | str:
+    """The figure and its caption."""
+    cells = ours(document)
+    points = cells.dropna(subset=["mean"])
+    if points.empty:
+        return f"{LACKS} result yet"
+    taus = parameter(document, "tau")
+    taus = taus[taus["column"] == "tlu"]
+    if taus.empty and "tlu" in list(points["column"]):
+        return f"{LACKS} thresholds in learned.csv, nor records"
+    drawing, grid = sheet(1, 1 if taus.empty else 2, 3.0)
+    errors(grid[0][0], points)
+    if len(taus):
+        thresholds(grid[0][1], taus, look(list(dict.fromkeys(cells["row"]))))
     return drawing, (
         "Left: test error by norm and activation, with 95 % Student-t intervals over seeds where"
         " there are several. Right: root mean square of the learned thresholds τ over the channels"
@@ -35,47 +33,35 @@ def draw(document: Document) -> tuple[Drawing, str] | None:
     )
 
 
-def errors(axes: Axes, lines: list[Line]) -> None:
-    """A line of dots for each norm."""
-    columns = list(dict.fromkeys(column for line in lines for column in line.errors))
+def errors(axes: Axes, points: pd.DataFrame) -> None:
+    """A line of dots for each norm, its activations a little apart."""
+    rows, columns = list(dict.fromkeys(points["row"])), list(dict.fromkeys(points["column"]))
     for index, column in enumerate(columns):
         colour, marker = OTHERS[index % len(OTHERS)]
+        some = points[points["column"] == column]
         shift = 0.16 * (index - (len(columns) - 1) / 2)
-        found = [
-            (y + shift, line.errors[column])
-            for y, line in enumerate(lines)
-            if column in line.errors
-        ]
-        ys, means = [y for y, _ in found], [e.mean for _, e in found]
-        halves: Any = [e.half or 0 for _, e in found]
+        ys = [rows.index(row) + shift for row in some["row"]]
+        halves = some["half"].fillna(0)
         axes.errorbar(
-            means, ys, xerr=halves, fmt=marker, color=colour, label=str(column), elinewidth=1
+            some["mean"], ys, xerr=halves, fmt=marker, color=colour, label=str(column), elinewidth=1
         )
-    axes.set_yticks(range(len(lines)), [line.name for line in lines])
-    axes.set_ylim(len(lines) - 0.5, -0.5)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel("test error, %")
     axes.set_title("Test error")
     axes.legend(loc="best")
 
 
-def taus(
-    axes: Axes,
-    thresholds: dict[str, dict[str, list[list[float]]]],
-    colours: dict[str, Look],
-) -> None:
+def thresholds(axes: Axes, taus: pd.DataFrame, looks: dict[str, Look]) -> None:
     """One line a norm over the layers."""
     ends = []
-    for norm, by_layer in thresholds.items():
-        colour, marker = colours[norm].colour, colours[norm].marker
-        values = [rms([t for run in runs for t in run]) for runs in by_layer.values()]
-        axes.plot(range(1, len(values) + 1), values, color=colour, marker=marker)
-        ends.append((len(values), values[-1], norm, colour))
+    for row, line in taus.groupby("row", sort=False):
+        by_layer = by_depth(line)["rms"]
+        style = looks[str(row)]
+        axes.plot(by_layer.index, by_layer, color=style.colour, marker=style.marker)
+        ends.append((len(by_layer), by_layer.iloc[-1], str(row), style.colour))
     axes.set_ylim(bottom=0)
     whole_numbers(axes)
     axes.set_xlabel("activation, in the order of the network")
     axes.set_title("Learned thresholds τ, root mean square")
     label_ends(axes, ends)
-
-
-def rms(values: list[float]) -> float:
-    return math.sqrt(sum(v * v for v in values) / len(values))

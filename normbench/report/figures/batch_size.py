@@ -5,118 +5,133 @@ The same for any column of numbers, such as groups.
 
 from __future__ import annotations
 
-import math
-import statistics
 from typing import Any
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from normbench.report.document import Document
-from normbench.report.figures.lines import Line, ours, theirs
+from normbench.report.figures.lines import LACKS, ours, theirs
 from normbench.report.figures.style import Look, label_ends, look, sheet
-from normbench.report.tables import name
+from normbench.report.layout import name
 
 
-def draw(document: Document) -> tuple[Drawing, str] | None:
-    """The figure and its caption; None where there is no number, or the columns are none."""
-    experiment, lines = document.experiment, ours(document)
-    if not any(line.errors for line in lines) or not all(numeric(line) for line in lines):
-        return None
+def draw(document: Document) -> tuple[Drawing, str] | str:
+    """The figure and its caption."""
+    experiment, points = document.experiment, ours(document).dropna(subset=["mean"])
+    if points.empty:
+        return f"{LACKS} result yet"
+    if not all(isinstance(x, (int, float)) and x > 0 for x in points["column"]):
+        return f"{LACKS} column of numbers"
     title, others = theirs(document)
-    drawing, grid = sheet(1, 2 if others else 1, 3.3)
-    colours = look(
-        [line.name for line in lines + [o for o in others if o.name not in {x.name for x in lines}]]
-    )
-    context = document.parts[0].section.context
-    here = (
-        f"Measured here\n({context.get('model', 'several networks')}, {context.get('dataset', '')})"
-    )
-    for axes, heading, some in zip(grid[0], (here, title), (lines, others), strict=False):
-        panel(axes, some, colours)
+    panels = [(here(document), points), (title, others)][: 1 if others.empty else 2]
+    drawing, grid = sheet(1, len(panels), 3.3)
+    looks = look(list(dict.fromkeys([*points["row"], *others["row"]])))
+    for axes, (heading, some) in zip(grid[0], panels, strict=True):
+        panel(axes, some, looks)
         axes.set_title(heading)
         axes.set_xlabel(label(experiment.columns))
     grid[0][0].set_ylabel("test error, %")
-    return drawing, caption(document, lines, bool(others))
+    return drawing, caption(document, points, published=len(panels) > 1)
 
 
-def numeric(line: Line) -> bool:
-    return all(isinstance(value, (int, float)) and value > 0 for value in line.errors)
+def here(document: Document) -> str:
+    context = document.parts[0].section.context
+    network, data = context.get("model", "several networks"), context.get("dataset", "")
+    return f"Measured here\n({network}, {data}, {context.get('epochs')} epochs)"
 
 
 def label(column: str | None) -> str:
     return "images per worker (batch)" if column == "batch" else name(column or "")
 
 
-def caption(document: Document, lines: list[Line], published: bool) -> str:
-    seeds = len(document.parts[0].section.seeds)
+def caption(document: Document, points: pd.DataFrame, published: bool) -> str:
     words = f"Test error against {label(document.experiment.columns)}"
     words += ", here and as published" if published else ""
-    words += (
-        f". Mean over {seeds} seeds, bands: 95 % Student-t interval."
-        if seeds > 1
-        else ". One seed."
-    )
-    if any(line.shared for line in lines):
+    if points["n"].max() > 1:
+        seeds = len(document.parts[0].section.seeds)
+        words += f". Mean over {seeds} seeds, bands: 95 % Student-t interval."
+    else:
+        words += ". One seed."
+    if points["shared"].any():
         words += " Dashed: run once, equal at every batch by construction."
     return words
 
 
-def panel(axes: Axes, lines: list[Line], colours: dict[str, Look]) -> None:
+def panel(axes: Axes, points: pd.DataFrame, looks: dict[str, Look]) -> None:
     """One set of lines over a log2 axis, large batches left as in the GN paper."""
-    xs = sorted({x for line in lines for x in line.errors})
+    xs = sorted(points["column"].unique())
     axes.set_xscale("log", base=2)
     axes.set_xticks(xs, [str(x) for x in xs])
     axes.set_xticks([], minor=True)
     axes.set_xlim(xs[-1] * 1.12, xs[0] / 1.12)
-    for line in lines:
-        draw_line(axes, line, colours[line.name])
-    top = limit([e.mean for line in lines for e in line.errors.values()])
+    for row, line in points.groupby("row", sort=False):
+        draw_line(axes, line.sort_values("column"), looks[str(row)])
+    top = limit(points["mean"])
+    low, high = extent(points, top)
+    axes.set_ylim(low, high)
     if top is not None:
-        axes.set_ylim(axes.get_ylim()[0], top)
-        beyond(axes, lines, top, colours)
-    ends = [end(line, top, colours[line.name].colour) for line in lines if line.errors]
-    label_ends(axes, ends)
+        beyond(axes, points, top, looks)
+    ends = points.loc[
+        points.astype({"column": float}).groupby("row", sort=False)["column"].idxmin()
+    ]
+    label_ends(axes, [end(point, top, looks) for point in ends.itertuples()])
 
 
-def end(line: Line, top: float | None, colour: str) -> tuple[float, float, str, str]:
-    """Where a line ends, and what is written there: its name, and its value if it leaves the axes."""
-    x = min(line.errors)
-    y = line.errors[x].mean
-    return x, y, line.name + (f" ↑ {y:.0f}" if top is not None and y > top else ""), colour
+def extent(points: pd.DataFrame, top: float | None) -> tuple[float, float]:
+    """The limits of the axis: around the means, with room for intervals up to half as far again, and
+    inside 0 to 100."""
+    mean, half = points["mean"], points["half"].astype(float).fillna(0)
+    room = 0.5 * max(mean.max() - mean.min(), 2.0)
+    low = max((mean - half).min(), mean.min() - room) - 0.06 * room
+    high = min((mean + half).max(), mean.max() + room) + 0.06 * room
+    return max(low, 0.0), min(high, 100.0) if top is None else top
 
 
-def draw_line(axes: Axes, line: Line, look: Look) -> None:
+def draw_line(axes: Axes, line: pd.DataFrame, look: Look) -> None:
     """Means and intervals; a line that was run once has no points of its own."""
-    xs = sorted(line.errors)
-    means = [line.errors[x].mean for x in xs]
-    dash: Any = (0, (5, 2)) if line.shared else look.dash
-    points: Any = {} if line.shared else {"marker": look.marker, "mec": "white", "mew": 0.5}
+    shared = bool(line["shared"].iloc[0])
+    xs, means, halves = line["column"].astype(float), line["mean"], line["half"].astype(float)
+    dash: Any = (0, (5, 2)) if shared else look.dash
+    points: Any = (
+        {} if shared and len(line) > 1 else {"marker": look.marker, "mec": "white", "mew": 0.5}
+    )
     axes.plot(xs, means, color=look.colour, linestyle=dash, **points)
-    halves = [math.nan if (half := line.errors[x].half) is None else half for x in xs]
-    low = [m - h for m, h in zip(means, halves, strict=True)]
-    high = [m + h for m, h in zip(means, halves, strict=True)]
-    axes.fill_between(xs, low, high, color=look.colour, alpha=0.13, linewidth=0)
+    axes.fill_between(
+        xs, means - halves, means + halves, color=look.colour, alpha=0.13, linewidth=0
+    )
 
 
-def limit(values: list[float]) -> float | None:
+def limit(values: pd.Series[float]) -> float | None:
     """Where the axis ends, if a few values lie so far up that the others would be one line."""
-    usual = statistics.median(values)
-    return 1.9 * usual if values and max(values) > 2.6 * usual else None
+    usual = float(values.median())
+    return 1.9 * usual if values.max() > 2.6 * usual else None
 
 
-def beyond(axes: Axes, lines: list[Line], top: float, colours: dict[str, Look]) -> None:
+def end(point: Any, top: float | None, looks: dict[str, Look]) -> tuple[float, float, str, str]:
+    """Where a line ends, and what is written there: its name, and its value if it leaves the axes."""
+    far = top is not None and point.mean > top
+    return (
+        point.column,
+        point.mean,
+        point.row + (f" ↑ {point.mean:.0f}" if far else ""),
+        looks[point.row].colour,
+    )
+
+
+def beyond(axes: Axes, points: pd.DataFrame, top: float, looks: dict[str, Look]) -> None:
     """Says the values above the end of the axis, but for those at the end of a line."""
-    for line in lines:
-        for x, error in line.errors.items():
-            if error.mean > top and x != min(line.errors):
+    for row, line in points.groupby("row", sort=False):
+        for point in line[line["mean"] > top].itertuples():
+            if point.column != line["column"].min():
                 axes.annotate(
-                    f"↑ {error.mean:.0f}",
-                    (x, top),
+                    f"↑ {point.mean:.0f}",
+                    (float(str(point.column)), top),
                     xytext=(-4, -4),
                     textcoords="offset points",
                     ha="right",
                     va="top",
                     fontsize=7,
-                    color=colours[line.name].colour,
+                    color=looks[str(row)].colour,
                 )

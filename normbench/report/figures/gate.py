@@ -5,39 +5,26 @@ from __future__ import annotations
 from matplotlib.figure import Figure as Drawing
 
 from normbench.report.document import Document
-from normbench.report.figures.lines import layers, ours
-from normbench.report.figures.style import OTHERS, sheet, whole_numbers
-from normbench.report.tables import title
+from normbench.report.figures.heaps import heaps
+from normbench.report.figures.lines import LACKS, parameter
+from normbench.report.figures.style import OTHERS, Look
+from normbench.report.layout import title
 
-BINS = 20
 
-
-def draw(document: Document) -> tuple[Drawing, str] | None:
-    """The figure and its caption; None where no run has gates."""
-    found = {
-        f"{line.name}, {title(document.experiment.columns, column)}": gates
-        for line in ours(document)
-        for column, cell in line.cells.items()
-        if (gates := layers(cell, "gate"))
-    }
-    if not found:
-        return None
-    drawing, grid = sheet(1, 2, 2.8)
-    left, right = grid[0]
-    for (name, gates), (colour, marker) in zip(found.items(), OTHERS, strict=False):
-        every = [value for runs in gates.values() for run in runs for value in run]
-        edges = [i / BINS for i in range(BINS + 1)]
-        weights = [100 / len(every)] * len(every)
-        left.hist(
-            every, edges, weights=weights, color=colour, alpha=0.85 / len(found) ** 0.5, label=name
-        )
-        means = [sum(map(sum, runs)) / sum(map(len, runs)) for runs in gates.values()]
-        right.plot(range(1, len(means) + 1), means, color=colour, marker=marker, label=name)
-    left.set(title="Gate of each channel", xlabel="ρ (0: IN, 1: BN)", ylabel="channels, %")
+def draw(document: Document) -> tuple[Drawing, str] | str:
+    """The figure and its caption."""
+    points = parameter(document, "gate")
+    if points.empty:
+        return f"{LACKS} gates in learned.csv, nor records"
+    heads = points["column"].map(lambda value: title(document.experiment.columns, value))
+    points = points.assign(line=points["row"] + ", " + heads)
+    names = list(dict.fromkeys(points["line"]))
+    looks = {name: Look(*OTHERS[i % len(OTHERS)]) for i, name in enumerate(names)}
+    drawing, left, right = heaps(points, looks)
+    left.set(title="Gate of each channel", xlabel="ρ (0: IN, 1: BN)")
     right.set(
         title="Mean gate by layer", xlabel="layer, in the order of the network", ylim=(0, 1.03)
     )
-    whole_numbers(right)
-    if len(found) > 1:
-        left.legend()
+    if len(names) > 1:
+        drawing.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return drawing, "BIN's gates after training, all seeds: share of channels, and mean by layer."

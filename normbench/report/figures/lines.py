@@ -1,83 +1,63 @@
-"""What figures draw: one line for each row of the table, its points those of the columns."""
+"""What figures draw: frames with a row a point, `row` naming its line and `column` its place on it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import pandas as pd
 
 from normbench.report.document import Document
-from normbench.report.experiment import frozen, norm_defaults
-from normbench.report.interval import Estimate, estimate
+from normbench.report.layout import laid_out
 from normbench.report.published import accuracies
-from normbench.report.study import Cell
-from normbench.report.tables import name, place, row_keys, show
+from normbench.report.tables import estimates
+
+LACKS = "the study has no"  # how a figure begins to say why it is not drawn
 
 
-@dataclass
-class Line:
-    """A row by name, its cells or estimates by the value of the column, in the order of the study."""
-
-    name: str
-    shared: bool = False
-    cells: dict[Any, Cell] = field(default_factory=dict)
-    errors: dict[Any, Estimate] = field(default_factory=dict)  # error in percent
-
-
-def ours(document: Document) -> list[Line]:
-    """The rows of the first section, those with any run, with their errors in percent."""
-    experiment, lines = document.experiment, dict[str, Line]()
-    keys = row_keys(experiment)
-    for cell in document.parts[0].section.cells:
-        head, column = place(cell.values, keys, experiment.columns)
-        line = lines.setdefault(row_name(keys, head), Line(row_name(keys, head), cell.shared))
-        found = estimate([100 - value for value in cell.results(document.metric).values()])
-        if cell.runs:
-            line.cells[column] = cell
-        if found is not None:
-            line.errors[column] = found
-    return [line for line in lines.values() if line.cells]
+def ours(document: Document) -> pd.DataFrame:
+    """The cells of the first section that have runs, with their error in percent: `mean`, `half`
+    (of the interval, missing for one seed) and `n`; missing where no run has a result."""
+    section = document.parts[0].section
+    cells = laid_out(document.experiment, section.cells)
+    found = estimates(section, 100 - section.runs[section.metric].astype(float))
+    for key in ("mean", "half", "n"):
+        values = {cell: getattr(one, key) for cell, one in found.items()}
+        cells[key] = pd.Series(values, dtype=float).reindex(cells.index)
+    there = set(section.runs["cell"])
+    return cells[[cell in there for cell in cells.index]]
 
 
-def theirs(document: Document) -> tuple[str, list[Line]]:
-    """Title and rows of the first published table that has more than one column."""
+def theirs(document: Document) -> tuple[str, pd.DataFrame]:
+    """Title and errors of the first published table that has a row with more than one column."""
     experiment = document.experiment
-    keys = row_keys(experiment)
     for wanted in experiment.published:
-        lines, rows = dict[str, Line](), []
-        for values, row in accuracies(experiment, wanted):
-            head, column = place(values, keys, experiment.columns)
-            if row.top1 is not None:
-                line = lines.setdefault(row_name(keys, head), Line(row_name(keys, head)))
-                line.errors[column] = Estimate(100 - row.top1, None, 1)
-                rows.append(row)
-        if any(len(line.errors) > 1 for line in lines.values()):
-            return f"{rows[0].paper}, {rows[0].table}\n({rows[0].model}, {rows[0].dataset})", list(
-                lines.values()
-            )
-    return "", []
+        found = [
+            (values, row) for values, row in accuracies(experiment, wanted) if row.top1 is not None
+        ]
+        cells = pd.DataFrame([values for values, _ in found], columns=experiment.keys, dtype=object)
+        lines = laid_out(experiment, cells)
+        lines["mean"] = [100 - (row.top1 or 0) for _, row in found]
+        lines = lines.drop_duplicates(["row", "column"], keep="last").assign(
+            half=None, shared=False
+        )
+        if lines.groupby("row").size().max() > 1:
+            first = found[0][1]
+            return f"{first.paper}, {first.table}\n({first.model}, {first.dataset})", lines
+    return "", pd.DataFrame(columns=["row", "column", "mean", "half", "shared"])
 
 
-def row_name(keys: Sequence[str], head: Sequence[Any]) -> str:
-    """`bn`, `bn, 1 worker`, or `rbn, scaling=false`; a norm's defaults go without saying."""
-    given = dict(zip(keys, head, strict=True))
-    own = norm_defaults(str(given.get("norm", "")))
-    words = []
-    for key, value in given.items():
-        if value is None or (key[:5] == "norm." and value == frozen(own.get(key[5:]))):
-            continue
-        if key == "workers":
-            words.append(f"{value} worker{'s' if value != 1 else ''}")
-        else:
-            words.append(show(key, value) if key == "norm" else f"{name(key)}={show(key, value)}")
-    return ", ".join(words)
+def joined(document: Document, frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a frame that belong to runs of the first section, in the order of its cells, each
+    with `row`, `column` and `shared`; rows of a run that stands in several cells come for each."""
+    section = document.parts[0].section
+    cells = laid_out(document.experiment, section.cells)
+    runs = section.runs[["run", "cell", "seed"]]
+    runs = runs.merge(cells[["row", "column", "shared"]], left_on="cell", right_index=True)
+    return runs.merge(frame, on="run").sort_values(["cell", "seed"], kind="stable")
 
 
-def layers(cell: Cell, key: str) -> dict[str, list[list[float]]]:
-    """What the cell's runs learned under `key`: by layer, in the network's order, a list a run."""
-    found: dict[str, list[list[float]]] = {}
-    for run in cell.runs.values():
-        for layer, own in run.record.learned.items():
-            if key in own:
-                found.setdefault(layer, []).append(own[key])
-    return found
+def parameter(document: Document, name: str) -> pd.DataFrame:
+    """What the runs of the first section learned under a name, as `joined` has it; `depth` counts the
+    layers from 1."""
+    learned = document.frames.learned
+    found = joined(document, learned[learned["parameter"] == name])
+    layers = {layer: i for i, layer in enumerate(dict.fromkeys(found["layer"]), start=1)}
+    return found.assign(depth=found["layer"].map(layers))

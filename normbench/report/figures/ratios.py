@@ -2,49 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from normbench.report.document import Document
-from normbench.report.figures.lines import layers
+from normbench.report.figures.lines import LACKS, parameter
 from normbench.report.figures.style import sheet, whole_numbers
 from normbench.report.published import select
-from normbench.report.study import Cell
 
 COLOURS = {"in": "#56B4E9", "ln": "#E69F00", "bn": "#0072B2"}
 SHARES = {"mean_weight": "Mixing of means", "var_weight": "Mixing of variances"}
 RAMP = ("#C6DBEF", "#9ECAE1", "#6BAED6", "#4292C6", "#2171B5", "#08519C", "#08306B")
 
 
-@dataclass
-class Bar:
-    """The shares of one (workers, batch), by statistic; each a share of 1."""
-
-    workers: int
-    batch: int
-    shares: dict[str, float]
-
-
-def draw(document: Document) -> tuple[Drawing, str] | None:
-    """The figure and its caption; None where no run has mixing weights."""
-    cells = [cell for cell in document.parts[0].section.cells if layers(cell, "mean_weight")]
-    if not cells:
-        return None
+def draw(document: Document) -> tuple[Drawing, str] | str:
+    """The figure and its caption."""
+    found = {key: shares(document, key) for key in SHARES}
+    if found["mean_weight"].empty:
+        return f"{LACKS} weights of SN in learned.csv, nor records"
     drawing, grid = sheet(2, 3, 4.6)
-    for axes, (key, heading) in zip(grid[0], SHARES.items(), strict=False):
-        stacked(axes, [Bar(*shape(cell), average(cell, key)) for cell in cells])
-        axes.set_title(heading)
+    for above, below, (key, heading) in zip(grid[0], grid[1], SHARES.items(), strict=False):
+        stacked(above, found[key])
+        above.set_title(heading)
+        by_layer(below, found[key])
+        below.set_xlabel("layer, in the order of the network")
     stacked(grid[0][2], published())
     grid[0][2].set_title("SN paper, ResNet-50\n(read off its figure)")
     grid[0][0].set_ylabel("share, mean over layers")
-    drawing.legend(
-        *grid[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=3, handlelength=1
-    )
-    for axes, key in zip(grid[1], SHARES, strict=False):
-        by_layer(axes, cells, key)
-        axes.set_xlabel("layer, in the order of the network")
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    drawing.legend(handles, labels, loc="outside upper center", ncols=3, handlelength=1)
     grid[1][0].set_ylabel("BN's share")
     grid[1][2].set_visible(False)
     handles, labels = grid[1][0].get_legend_handles_labels()
@@ -55,64 +42,53 @@ def draw(document: Document) -> tuple[Drawing, str] | None:
     )
 
 
-def shape(cell: Cell) -> tuple[int, int]:
-    """Workers and images per worker of a cell."""
-    values = next(iter(cell.runs.values())).values
-    return values["workers"], values["batch"]
+def shares(document: Document, key: str) -> pd.DataFrame:
+    """A row for each (workers, batch, statistic, layer), many workers and large batches first, with
+    the `mean` share over seeds."""
+    runs = document.frames.runs[["run", "workers", "batch"]]
+    parts = [parameter(document, f"{key}.{part}").assign(statistic=part) for part in COLOURS]
+    every = pd.concat(parts).merge(runs, on="run")
+    keys = ["workers", "batch", "statistic", "depth"]
+    found = every.astype({"mean": float}).groupby(keys, sort=False)["mean"].mean().reset_index()
+    return found.sort_values(["workers", "batch"], ascending=False, kind="stable")
 
 
-def using(cell: Cell) -> tuple[str, ...]:
-    return tuple(next(iter(cell.runs.values())).values["norm.using"])
-
-
-def average(cell: Cell, key: str) -> dict[str, float]:
-    """The share of each statistic, mean over layers and seeds."""
-    every = [run for runs in layers(cell, key).values() for run in runs]
-    return {name: sum(w[i] for w in every) / len(every) for i, name in enumerate(using(cell))}
-
-
-def published() -> list[Bar]:
+def published() -> pd.DataFrame:
     """The shares of the paper's figure."""
-    bars: dict[tuple[int, int], Bar] = {}
-    for row in select({"paper": "Switchable Normalization", "table": "Figure 2"}):
-        cell = dict(row.cell)
-        at = cell["workers"], cell["batch"]
-        bars.setdefault(at, Bar(*at, {})).shares[row.metric.removeprefix("share_")] = float(
-            row.value
-        )
-    return list(bars.values())
+    rows = select({"paper": "Switchable Normalization", "table": "Figure 2"})
+    every = [
+        {**dict(row.cell), "statistic": row.metric.removeprefix("share_"), "mean": float(row.value)}
+        for row in rows
+    ]
+    return pd.DataFrame(every).sort_values(["workers", "batch"], ascending=False, kind="stable")
 
 
-def stacked(axes: Axes, bars: list[Bar]) -> None:
-    """One bar for each (workers, batch), many workers and large batches first."""
-    bars = sorted(bars, key=lambda bar: (-bar.workers, -bar.batch))
-    bottoms = [0.0] * len(bars)
+def stacked(axes: Axes, points: pd.DataFrame) -> None:
+    """One bar for each (workers, batch), the shares of the statistics above each other."""
+    mean = points.groupby(["workers", "batch", "statistic"], sort=False)["mean"].mean()
+    wide = mean.unstack("statistic").reindex(columns=list(COLOURS)).fillna(0)
+    wide = wide.sort_index(ascending=False)
+    bottom = pd.Series(0.0, index=wide.index)
     for name, colour in COLOURS.items():
-        heights = [bar.shares.get(name, 0.0) for bar in bars]
         axes.bar(
-            range(len(bars)), heights, bottom=bottoms, color=colour, width=0.8, label=name.upper()
+            range(len(wide)), wide[name], bottom=bottom, color=colour, width=0.8, label=name.upper()
         )
-        bottoms = [b + h for b, h in zip(bottoms, heights, strict=True)]
-    axes.set_xticks(range(len(bars)), [f"{bar.workers}×{bar.batch}" for bar in bars], rotation=90)
+        bottom += wide[name]
+    labels = [f"{workers}×{batch}" for workers, batch in wide.index]
+    axes.set_xticks(range(len(wide)), labels, rotation=90)
     axes.set_ylim(0, 1)
     axes.grid(axis="x", visible=False)
 
 
-def by_layer(axes: Axes, cells: list[Cell], key: str) -> None:
+def by_layer(axes: Axes, points: pd.DataFrame) -> None:
     """BN's share in each layer, one line for each (workers, batch)."""
-    mixed = [cell for cell in cells if "bn" in using(cell)]
-    mixed.sort(key=lambda cell: (-shape(cell)[0], -shape(cell)[1]))
-    for cell in mixed:
-        at = using(cell).index("bn")
-        found = layers(cell, key).values()
-        shares = [sum(run[at] for run in runs) / len(runs) for runs in found]
-        workers, batch = shape(cell)
-        few = workers == 1
+    mixed = points[points["statistic"] == "bn"]
+    for (workers, batch), line in mixed.groupby(["workers", "batch"], sort=False):
         axes.plot(
-            range(1, len(shares) + 1),
-            shares,
-            color=RAMP[min(batch, 64).bit_length()],
-            linestyle=":" if few else "-",
+            line["depth"],
+            line["mean"],
+            color=RAMP[min(int(str(batch)), 64).bit_length() - 1],
+            linestyle=":" if workers == 1 else "-",
             label=f"{workers}×{batch}",
         )
     axes.set_ylim(0, 1)

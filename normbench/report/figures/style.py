@@ -143,12 +143,15 @@ def spread(values: Sequence[float], gap: float, low: float, high: float) -> list
     return result
 
 
-def saved(name: str, drawing: Drawing, caption: str, formats: Iterable[str]) -> Figure:
+def saved(name: str, drawing: Drawing, caption: str, kinds: Iterable[str]) -> Figure:
     """The drawing as files without date or version."""
-    svg, png = io.BytesIO(), io.BytesIO()
-    if {"svg", "html"} & set(formats):
-        about = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        drawing.savefig(svg, format="svg", metadata=about)
-    if "png" in formats:
-        drawing.savefig(png, format="png", dpi=200, metadata={"Software": None})
-    return Figure(name, caption, svg.getvalue(), png.getvalue())
+    about: dict[str, Any] = {
+        "svg": {"metadata": dict.fromkeys(("Date", "Creator", "Format", "Type"))},
+        "png": {"metadata": {"Software": None}, "dpi": 200},
+    }
+    files = {}
+    for kind in sorted(kinds):
+        out = io.BytesIO()
+        drawing.savefig(out, format=kind, **about[kind])
+        files[kind] = out.getvalue()
+    return Figure(name, caption, files)

@@ -1,0 +1,229 @@
+"""`load_runs`, `load_curves`, `load_learned`: what runs left behind as pandas frames.
+
+Each takes a folder: one with runs anywhere below it (results/runs, results/runs/quick, one run), or
+one with the CSV files of a report (results/quick). Column `run` names a run in all three.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from normbench.errors import UserError
+from normbench.record.record import Record, find_records
+from normbench.report.experiment import norm_defaults
+from normbench.report.summaries import COLUMNS, summaries
+from normbench.report.values import Values, column, plain, value_of
+from normbench.settings.schema import LATER
+
+RUNS, CURVES, LEARNED = "runs.csv", "curves.csv", "learned.csv"
+WORDS = ("run", "study", "model", "dataset", "norm", "identity", "status", "error")  # never numbers
+ABOUT = ["run", "study", "model", "dataset", "norm", "batch", "workers", "seed"]
+OF_RECORD = (
+    *("status", "error", "final_top1_percent", "best_top1_percent", "median_last5_top1_percent"),
+    *("parameters", "per_image", "train_seconds", "images_per_second", "peak_memory_mib"),
+    *("device", "git_commit", "identity"),
+)
+METRICS = ("final_top1_percent", "best_top1_percent", "median_last5_top1_percent")
+
+
+def load_runs(folder: str | Path) -> pd.DataFrame:
+    """One row a run: its settings, named like the keys of the command line (norm, norm.groups,
+    model, dataset, batch, workers, seed, ...), and what it found.
+
+    Accuracies (final_top1_percent, best_top1_percent, median_last5_top1_percent) are in percent on
+    the test images, missing where the run failed or diverged; `status` is ok, diverged, failed or
+    out_of_memory. From records there are also `folder`, train_seconds, images_per_second,
+    peak_memory_mib, device and git_commit. A setting that a run's norm does not have is missing.
+    UserError where the folder holds no run.
+    """
+    return existing([folder], parts=("runs",)).runs
+
+
+def load_curves(folder: str | Path) -> pd.DataFrame:
+    """One row a run and epoch: `epoch` from 1, the run's `run`, study, model, dataset, norm, batch,
+    workers, seed, and what was measured, such as train_top1_percent and test_top1_percent."""
+    found = existing([folder], parts=("runs", "curves"))
+    return found.runs[ABOUT].merge(found.curves, on="run")
+
+
+def load_learned(folder: str | Path) -> pd.DataFrame:
+    """One row a run, layer and parameter that the norm learned there, layers in the order of the
+    network, beside the run's `run`, study, model, dataset, norm, batch, workers and seed.
+
+    Over the channels: `count`, mean, rms (root mean square), min, median, max, and, where all lie
+    between 0 and 1, `histogram`: the channels in each of 20 equal bins. SN's weights are rows of
+    their own: mean_weight.bn is BN's share of the mean, var_weight.bn that of the variance.
+    """
+    found = existing([folder], parts=("runs", "learned"))
+    return found.runs[ABOUT].merge(found.learned, on="run")
+
+
+@dataclass
+class Frames:
+    """Runs, their curves and what they learned, joined by the column `run`."""
+
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    learned: pd.DataFrame
+
+
+def existing(folders: Sequence[str | Path], parts: Sequence[str] = ()) -> Frames:
+    """The frames of folders that hold runs; UserError where none does."""
+    found = read([Path(folder) for folder in folders], parts)
+    if found.runs.empty:
+        raise UserError(
+            f"{folders[0]}: neither a {RUNS} in it nor a record.json below it; say where the runs are"
+        )
+    return found
+
+
+def read(folders: Sequence[Path], parts: Sequence[str] = ()) -> Frames:
+    """The frames of all folders; `parts`: which of runs, curves, learned are needed, () all."""
+    if len(folders) == 1 and is_report(folders[0]):
+        return read_files(folders[0])
+    found = (pair for folder in sorted(folders) for pair in find_records(folder))
+    return of_records(found, parts or ("runs", "curves", "learned"))
+
+
+def is_report(folder: Path) -> bool:
+    """Whether a folder holds the CSV files of a report."""
+    return (folder / RUNS).is_file()
+
+
+# From CSV files
+
+
+def read_files(folder: Path) -> Frames:
+    """The frames of a report's folder. A file that is not there is an empty frame."""
+    runs, curves, learned = (read_csv(folder / name) for name in (RUNS, CURVES, LEARNED))
+    runs = runs.assign(**{key: value for key, value in LATER.items() if key not in runs})
+    return Frames(
+        runs.reindex(columns=list(dict.fromkeys([*ABOUT, *runs, "error", *METRICS, "per_image"]))),
+        curves if len(curves) else pd.DataFrame(columns=["run", "epoch"]),
+        learned.reindex(columns=["run", "layer", "parameter", *COLUMNS]),
+    )
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """A CSV file with typed columns: empty cells are missing, words stay words."""
+    if not path.is_file():
+        return pd.DataFrame()
+    try:
+        found = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: not a CSV file of a report ({error})") from None
+    if "run" not in found:
+        raise UserError(f"{path}: has no column run; write it again with normbench report")
+    words = (*WORDS, "layer", "parameter", "histogram")
+    return pd.DataFrame({key: typed(found[key], key in words) for key in found})
+
+
+def typed(column_: pd.Series[str], words: bool) -> pd.Series[Any]:
+    """A column of text as values; each distinct text is read once."""
+    known = {word: (word or None) if words else value_of(word) for word in column_.unique()}
+    return column([known[word] for word in column_])
+
+
+# From records
+
+
+@dataclass
+class Gathered:
+    """Columns that grow record by record."""
+
+    runs: list[Values] = field(default_factory=list)
+    curves: dict[str, list[Any]] = field(default_factory=dict)
+    epochs: int = 0
+    learned: list[tuple[str, str, str, int]] = field(default_factory=list)
+    values: array[float] = field(default_factory=lambda: array("d"))
+
+    def add_curves(self, run: str, curves: dict[str, list[Any]]) -> None:
+        count = max(map(len, curves.values()), default=0)
+        found: dict[str, list[Any]] = {
+            "run": [run] * count,
+            "epoch": list(range(1, count + 1)),
+            **curves,
+        }
+        for key in [*self.curves, *(key for key in found if key not in self.curves)]:
+            own = self.curves.setdefault(key, [None] * self.epochs)
+            own += found.get(key, [None] * count)
+        self.epochs += count
+
+    def add_learned(self, run: str, layer: str, parameter: str, values: list[float]) -> None:
+        self.learned.append((run, layer, parameter, len(values)))
+        self.values.extend(values)
+
+
+def of_records(records: Iterable[tuple[Path, Record]], parts: Sequence[str]) -> Frames:
+    """The frames of records with their folders, each folder once. A run is called by its path below
+    the folder that they have in common."""
+    found, folders = Gathered(), set[Path]()
+    for path, record in records:
+        if path in folders:
+            continue
+        folders.add(path)
+        run = str(path)
+        found.runs.append(settings_of(record) | outcome(record) | {"run": run, "folder": run})
+        if "curves" in parts:
+            found.add_curves(run, record.curves)
+        for layer, parameter, values in learned_of(record) if "learned" in parts else ():
+            found.add_learned(run, layer, parameter, values)
+    top = os.path.commonpath([path.parent for path in folders]) if folders else ""
+    names = {str(path): path.relative_to(top).as_posix() for path in folders}
+    curves = {key: column(values) for key, values in found.curves.items()}
+    made = Frames(
+        frame(found.runs),
+        pd.DataFrame(curves) if curves else pd.DataFrame(columns=["run", "epoch"]),
+        summaries(found.learned, found.values),
+    )
+    for some in (made.runs, made.curves, made.learned):
+        some["run"] = some["run"].map(names)
+    return made
+
+
+def frame(runs: Sequence[Values]) -> pd.DataFrame:
+    """A frame with typed columns; what comes first in a run comes first."""
+    keys = dict.fromkeys(["run", *ABOUT, *(key for run in runs for key in run)])
+    ends = [*OF_RECORD, "folder"]
+    order = [*(key for key in keys if key not in ends), *ends]
+    return pd.DataFrame({key: column([run.get(key) for run in runs]) for key in order})
+
+
+def settings_of(record: Record) -> Values:
+    """The settings of a run by override key. A norm, model or dataset is its label, its options have
+    its prefix; options of the norm that the record lacks have today's defaults."""
+    values: Values = {}
+    for key, value in record.settings.items():
+        if key in ("norm", "model", "dataset"):
+            own = norm_defaults(value["name"]) if key == "norm" else {}
+            values[key] = value["label"]
+            values |= {f"{key}.{k}": plain(v) for k, v in {**own, **value["options"]}.items()}
+        elif isinstance(value, dict):
+            values |= {f"{key}.{k}": plain(v) for k, v in value.items()}
+        else:
+            values[key] = plain(value)
+    return values
+
+
+def outcome(record: Record) -> Values:
+    return {key: getattr(record, key, None) for key in OF_RECORD}
+
+
+def learned_of(record: Record) -> Iterator[tuple[str, str, list[float]]]:
+    """(layer, parameter, values over channels); of SN's weights one for each statistic it mixes."""
+    using: Iterable[str] = record.settings["norm"]["options"].get("using", ())
+    parts = list(using)
+    for layer, own in record.learned.items():
+        for parameter, values in own.items():
+            if parameter in ("mean_weight", "var_weight") and len(values) == len(parts):
+                for part, value in zip(parts, values, strict=True):
+                    yield layer, f"{parameter}.{part}", [value]
+            elif values:
+                yield layer, parameter, values

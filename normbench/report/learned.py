@@ -1,0 +1,106 @@
+"""Tables of what the norms learned: SN's shares, TLU's thresholds, the spread of channel means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from normbench.report.experiment import Experiment
+from normbench.report.interval import Estimate
+from normbench.report.layout import laid_out
+from normbench.report.study import Section
+from normbench.report.tables import Table, against, estimates, grid, numbers, paired, pretty
+
+NAMED = 4  # layers shown one by one; of more the first and the last
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A table: which parameters it shows and by which summary; `less`: also the differences."""
+
+    title: str
+    parameters: tuple[str, ...]
+    summary: str = "mean"
+    less: bool = False
+
+
+KINDS = (
+    Kind("Shares of the means that SN mixes", ("mean_weight.in", "mean_weight.ln", "mean_weight.bn")),
+    Kind("Shares of the variances that SN mixes", ("var_weight.in", "var_weight.ln", "var_weight.bn")),
+    Kind("Thresholds τ of TLU, root mean square over channels", ("tau",), "rms"),
+    Kind("BIN's gates ρ, mean over channels", ("gate",)),
+    Kind("Deviation over images of the channel means, as a share of that of all pixels",
+         ("mean_deviation",), less=True),
+)  # fmt: skip
+
+
+def learned_tables(experiment: Experiment, section: Section, learned: pd.DataFrame) -> list[Table]:
+    """A table for each kind of parameter that the section's runs learned, mean ± half-width over
+    seeds, over all layers and by layer."""
+    made = []
+    for kind in KINDS:
+        values = by_run(section, learned, kind)
+        if len(values):
+            made.append(table(experiment, section, values, kind, less=False))
+            made += [table(experiment, section, values, kind, less=True)] if kind.less else []
+    return [one for one in made if one.rows]
+
+
+def by_run(section: Section, learned: pd.DataFrame, kind: Kind) -> pd.DataFrame:
+    """A row a run of the section, a column for each (parameter, layer), the layer `all` first."""
+    own = learned[
+        learned["parameter"].isin(kind.parameters) & learned["run"].isin(list(section.runs["run"]))
+    ]
+    if own.empty:
+        return own
+    layers = list(dict.fromkeys(own["layer"]))
+    shown = layers if len(layers) <= NAMED else [layers[0], layers[-1]]
+    power = 2 if kind.summary == "rms" else 1
+    every = own.assign(total=own[kind.summary].astype(float) ** power * own["count"])
+    sums = [every.assign(layer="all"), every[every["layer"].isin(shown)]]
+    keys = ["run", "parameter", "layer"]
+    found = pd.concat(sums).groupby(keys, sort=False)[["total", "count"]].sum()
+    means = (found["total"] / found["count"]) ** (1 / power)
+    wide = means.unstack(["parameter", "layer"])
+    order = [(p, layer) for p in kind.parameters for layer in ["all", *shown]]
+    return wide[[pair for pair in order if pair in wide.columns]]
+
+
+def table(
+    experiment: Experiment, section: Section, values: pd.DataFrame, kind: Kind, less: bool
+) -> Table:
+    """Rows of the study, of each its parameters and layers; `less`: less the baseline at that seed."""
+    cells = laid_out(experiment, section.cells)
+    values_of, several = section.values(), len(kind.parameters) > 1
+    heads: dict[int, tuple[str, ...]] = dict(cells["head"])
+    entries, tidy = [], []
+    pairs = [(str(pair[0]), str(pair[1])) for pair in values.columns.to_flat_index()]
+    found = {pair: cell_estimates(experiment, section, values[pair], less) for pair in pairs}
+    for cell in cells.index:
+        for (parameter, layer), of_cells in found.items():
+            if cell in of_cells:
+                part = [parameter.rpartition(".")[2]] if several else []
+                head = (*heads[cell], *part, layer)
+                shown = pretty(of_cells[cell], "+" if less else "")
+                entries.append((head, cells.at[cell, "column"], shown))
+                about = {"parameter": parameter, "layer": layer}
+                tidy.append({**values_of[cell], **about, **numbers(of_cells[cell])})
+    frame = pd.DataFrame(entries, columns=["head", "column", "entry"], dtype=object)
+    beside = ["statistic", "layers"] if several else ["layers"]
+    made = grid(experiment, frame, frame, beside)
+    made.title, made.tidy = kind.title, tidy
+    if less:
+        made.title += f": difference to {against(experiment)} at the same seed"
+    return made
+
+
+def cell_estimates(
+    experiment: Experiment, section: Section, values: pd.Series[float], less: bool
+) -> dict[int, Estimate]:
+    """The estimate of each cell from one value a run."""
+    of_runs = section.runs["run"].map(values)
+    if less:
+        whole = Section(**{**vars(section), "runs": section.runs.assign(value=of_runs)})
+        of_runs = paired(experiment, whole, "value")
+    return estimates(section, of_runs)

@@ -1,0 +1,100 @@
+"""The CSV files from which a report can be made again: runs.csv, curves.csv, learned.csv.
+
+They hold what tables and figures use, and nothing of the machine or the time: the same study gives
+the same bytes, however often it was interrupted, and wherever it lies.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from normbench.record.record import write_atomically
+from normbench.report.frames import CURVES, LEARNED, OF_RECORD, RUNS, Frames
+from normbench.report.summaries import COLUMNS
+from normbench.report.values import keys_of, text
+from normbench.settings.identity import NO_RESULT, NO_RESULT_OF_DATASET
+from normbench.settings.schema import LATER
+
+KEPT = {"protocol", "study"}  # they change no result, but say where a run stands
+OF_MACHINE = {
+    "train_seconds",
+    "images_per_second",
+    "peak_memory_mib",
+    "device",
+    "git_commit",
+    "folder",
+}
+FIRST = ["run", "study", "model", "dataset", "norm", "protocol", "batch", "workers", "seed"]
+CURVES_OF = ["run", "epoch", "train_top1_percent", "test_top1_percent"]
+# parameter -> the summaries that a table or a figure reads
+LEARNED_OF = {
+    "tau": ["count", "rms"],
+    "gate": ["count", "mean", "histogram"],
+    "mean_deviation": ["count", "mean", "histogram"],
+    "epsilon": ["count", "min", "median", "max"],
+    **{f"mean_weight.{part}": ["count", "mean"] for part in ("in", "ln", "bn")},
+    **{f"var_weight.{part}": ["count", "mean"] for part in ("in", "ln", "bn")},
+}
+DIGITS = 6  # significant ones, of curves and of what was learned
+
+
+def no_result() -> set[str]:
+    """The settings that cannot change a result, by override key."""
+    return {*NO_RESULT, *(f"dataset.{key}" for key in NO_RESULT_OF_DATASET)}
+
+
+def compact(frames: Frames) -> Frames:
+    """What the CSV files keep of the frames, in their order and with their digits; of its own result
+    it makes the same again."""
+    runs = frames.runs.drop(columns=list((no_result() | OF_MACHINE) - KEPT), errors="ignore")
+    found = [key for key in OF_RECORD if key in runs]
+    rest = [key for key in keys_of(runs) if key not in FIRST and key not in found]
+    runs = runs.reindex(columns=[*FIRST, *rest, *found])
+    words = runs.map(text)
+    runs = runs.loc[words.sort_values([*FIRST[1:], *rest, *found, "run"]).index]
+    runs = runs.reset_index(drop=True)
+    place = pd.Series(runs.index, index=runs["run"])
+    return Frames(runs, curves(frames.curves, place), learned(frames.learned, place))
+
+
+def curves(every: pd.DataFrame, place: pd.Series[int]) -> pd.DataFrame:
+    """The kept columns, in the order of the runs."""
+    some = every[[key for key in CURVES_OF if key in every]]
+    return rounded(in_order(some, place))
+
+
+def learned(every: pd.DataFrame, place: pd.Series[int]) -> pd.DataFrame:
+    """The kept parameters with the summaries that are read of each."""
+    some = every[every["parameter"].isin(list(LEARNED_OF))].copy()
+    for key in (key for key in COLUMNS if key in some):
+        unread = [name for name, kept in LEARNED_OF.items() if key not in kept]
+        some.loc[some["parameter"].isin(unread), key] = None
+    return rounded(in_order(some, place))
+
+
+def in_order(some: pd.DataFrame, place: pd.Series[int]) -> pd.DataFrame:
+    order = some["run"].map(place).sort_values(kind="stable").index
+    return some.loc[order].reset_index(drop=True)
+
+
+def rounded(some: pd.DataFrame) -> pd.DataFrame:
+    """Floats with `DIGITS` significant digits."""
+    floats = some.select_dtypes("float").columns
+    return some.assign(
+        **{key: some[key].map(f"{{:.{DIGITS}g}}".format).astype(float) for key in floats}
+    )
+
+
+def write_frames(frames: Frames, folder: Path) -> None:
+    """Writes the three files; one that would be empty is not written, an old one is removed. Columns
+    are left out that are empty, or say the default of a setting that older runs do not have."""
+    parts = {RUNS: frames.runs, CURVES: frames.curves, LEARNED: frames.learned}
+    for name, frame in parts.items():
+        if frame.empty:
+            (folder / name).unlink(missing_ok=True)
+            continue
+        words = frame.map(text)
+        kept = [key for key in words if not (words[key] == text(LATER.get(str(key)))).all()]
+        write_atomically(folder / name, words[kept].to_csv(index=False, lineterminator="\n"))

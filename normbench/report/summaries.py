@@ -1,0 +1,69 @@
+"""What norms learned, summarized over the channels of a layer."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+BINS = 20  # of the histogram, from 0 to 1
+COLUMNS = ["count", "mean", "rms", "min", "median", "max", "histogram"]
+
+
+def summaries(rows: Sequence[tuple[str, str, str, int]], values: array[float]) -> pd.DataFrame:
+    """A row for each (run, layer, parameter, count), of which `values` holds the channels one after
+    the other."""
+    found = pd.DataFrame(rows, columns=["run", "layer", "parameter", "count"])
+    if found.empty:
+        return found.reindex(columns=["run", "layer", "parameter", *COLUMNS])
+    every = pd.Series(np.frombuffer(values, dtype=np.float64))
+    row = np.repeat(np.arange(len(found)), found["count"])
+    grouped, squares = every.groupby(row), (every**2).groupby(row)
+    found["mean"], found["rms"] = grouped.mean(), np.sqrt(squares.mean())
+    found["min"], found["median"], found["max"] = grouped.min(), grouped.median(), grouped.max()
+    found["histogram"] = histograms(every.to_numpy(), row, found)
+    return found
+
+
+def histograms(values: np.ndarray, row: np.ndarray, found: pd.DataFrame) -> pd.Series[str]:
+    """The channels in each bin as words, `0 3 5 …`; missing where a value lies outside of 0 to 1 or
+    there is only one."""
+    fits = (found["min"] >= 0) & (found["max"] <= 1) & (found["count"] > 1)
+    inside = fits.to_numpy()[row]
+    bins = np.minimum((values[inside] * BINS).astype(int), BINS - 1)
+    counts = np.bincount(row[inside] * BINS + bins, minlength=len(found) * BINS)
+    words = [" ".join(map(str, line)) for line in counts.reshape(-1, BINS)[fits.to_numpy()]]
+    made = pd.Series(None, index=found.index, dtype=object)
+    made[fits] = words
+    return made
+
+
+def pooled(some: pd.DataFrame) -> pd.Series[float]:
+    """The summary of rows taken together, each channel with the same weight: mean, rms, min, max
+    exactly; `median` is the mean of their medians."""
+    weights = some["count"].astype(float)
+    total = weights.sum()
+    return pd.Series(
+        {
+            "mean": (some["mean"] * weights).sum() / total,
+            "rms": float(np.sqrt((some["rms"] ** 2 * weights).sum() / total)),
+            "min": some["min"].min(),
+            "median": (some["median"] * weights).sum() / total,
+            "max": some["max"].max(),
+        }
+    )
+
+
+def shares(some: pd.DataFrame) -> np.ndarray:
+    """The histogram of rows taken together, in percent of their channels, [20]."""
+    counts = np.array([[int(n) for n in words.split()] for words in some["histogram"].dropna()])
+    total: np.ndarray = counts.sum(axis=0) if len(counts) else np.zeros(BINS)
+    percent: np.ndarray = 100 * total / max(total.sum(), 1)
+    return percent
+
+
+def by_depth(some: pd.DataFrame) -> pd.DataFrame:
+    """The pooled summaries of each layer, by its `depth`."""
+    return pd.DataFrame({depth: pooled(rows) for depth, rows in some.groupby("depth")}).T
