@@ -89,7 +89,7 @@ def workers(plain: Mapping[str, Any], sgd_batch: Any) -> Any:
     if given not in (None, sgd_batch // batch):
         raise UserError(
             f"workers={given} contradicts protocol=fixed, where workers = sgd_batch / batch ="
-            f" {sgd_batch // batch}; leave workers out"
+            f" {sgd_batch // batch}; leave workers out, or say workers=null"
         )
     return sgd_batch // batch
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from normbench.data.photos.root import OWN_CLASSES
 from normbench.errors import UserError
@@ -72,6 +73,51 @@ def test_scales_for_photographs(composed: Composed, scale: str, norm: str) -> No
     assert settings.norm.options.get("groups", 32) == 32
     check(settings)
     assert parse(composed(f"scale={scale}", own, "recipe=gn")).schedule == "step"
+
+
+def said(group: str, name: str) -> dict[str, Any]:
+    """The keys that a file of conf/ sets, with their values; those of a group as `dataset.size`."""
+    data = yaml.safe_load((files("normbench.conf") / group / f"{name}.yaml").read_text("utf-8"))
+    found: dict[str, Any] = {}
+    for key, value in data.items():
+        nested = isinstance(value, dict) and key not in ("report", "axes")
+        found |= {f"{key}.{k}": v for k, v in value.items()} if nested else {key: value}
+    found.pop("defaults", None)
+    return found
+
+
+def at(data: dict[str, Any], key: str) -> Any:
+    group, _, option = key.rpartition(".")
+    return (data[group] if group else data)[option]
+
+
+@pytest.mark.parametrize("scale", names("scale"))
+def test_what_is_named_wins(composed: Composed, scale: str) -> None:
+    """Every field of a recipe over a scale's, every field of an experiment over both; below them
+    every field of the scale, over those of the recipe that it takes itself."""
+    of_scale = said("scale", scale)
+    alone = composed(f"scale={scale}")
+    assert {key: at(alone, key) for key in of_scale} == of_scale
+    for recipe in names("recipe"):
+        of_recipe = said("recipe", recipe)
+        both = composed(f"recipe={recipe}", f"scale={scale}", "dataset=imagenette")
+        assert {key: at(both, key) for key in of_recipe} == of_recipe
+        rest = {key: value for key, value in of_scale.items() if key not in of_recipe}
+        assert {key: at(both, key) for key in rest} == rest
+
+
+@pytest.mark.parametrize("experiment", names("experiment"))
+def test_an_experiment_keeps_its_own_keys(composed: Composed, experiment: str) -> None:
+    own = said("experiment", experiment)
+    data = composed(f"experiment={experiment}", "scale=imagenette", "recipe=gn")
+    assert {key: at(data, key) for key in own} == own
+    assert at(composed(f"experiment={experiment}", "epochs=7"), "epochs") == 7
+
+
+def test_a_papers_recipe_is_its_protocol_too(composed: Composed) -> None:
+    """The embedded scale's fixed protocol is a default below it."""
+    settings = parse(composed("scale=embedded", "recipe=bin"))
+    assert (settings.protocol, settings.batch, settings.workers) == ("scaled", 128, 1)
 
 
 @pytest.fixture
