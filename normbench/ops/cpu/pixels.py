@@ -38,15 +38,9 @@ def tile(job, index):
     width = min(LANES, channels - block * LANES)
     pixels = max(1, min(LANES // channels, size))
     rows = size // pixels
-    return (
-        image * channels + block * LANES,
-        image * channels * size + block * LANES,
-        width,
-        rows,
-        width * pixels,
-        channels * pixels,
-        (size - rows * pixels) * width,
-    )
+    plane, first = image * channels + block * LANES, image * channels * size + block * LANES
+    rest = (size - rows * pixels) * width
+    return plane, first, width, rows, width * pixels, channels * pixels, rest
 
 
 @inline
@@ -90,9 +84,7 @@ def fold(lane, width, lanes, to, plane):
 @inline_sum
 def moments_rows(x, rows, lanes, stride, middle, sum_d, sum_dd):
     for j in range(lanes):
-        middle[j] = 0
-        sum_d[j] = 0
-        sum_dd[j] = 0
+        middle[j], sum_d[j], sum_dd[j] = 0, 0, 0
     for r in range(rows):
         row = floats(x, r * stride)
         for j in range(lanes):
@@ -111,9 +103,7 @@ def moments_rows(x, rows, lanes, stride, middle, sum_d, sum_dd):
 def sums_rows(x, g, rows, lanes, stride, maps, sums):
     (scale, shift, low), (sum_g, sum_gx, below) = maps, sums
     for j in range(lanes):
-        sum_g[j] = 0
-        sum_gx[j] = 0
-        below[j] = 0
+        sum_g[j], sum_gx[j], below[j] = 0, 0, 0
     for r in range(rows):
         row_x, row_g = floats(x, r * stride), floats(g, r * stride)
         for j in range(lanes):
@@ -147,8 +137,7 @@ def moments_tile(x, rows, lanes, stride, parts, lane_mean, lane_spread):
     """Mean and Σ(x − mean)² of each lane, chunk by chunk."""
     middle, sum_d, sum_dd = parts
     for j in range(lanes):
-        lane_mean[j] = 0
-        lane_spread[j] = 0
+        lane_mean[j], lane_spread[j] = 0, 0
     for r in range(0, rows, ROWS):
         count = min(ROWS, rows - r)
         if lanes == LANES:  # a length known to the compiler

@@ -15,8 +15,7 @@ from numba import types
 from normbench.ops.cpu.compiled import floats, inline, inline_sum, integers, kernel
 from normbench.ops.cpu.job import BASES, ROWS
 from normbench.ops.mix.layout import Place
-from normbench.ops.mix.strides import DIMS
-from normbench.ops.mix.trace import Step
+from normbench.ops.mix.steps import DIMS, Step
 
 # First the number of rows. A row: the code of the operation, DIMS sizes, then for the output and three
 # operands the base, the offset in it and DIMS strides.

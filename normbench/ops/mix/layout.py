@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from normbench.ops.mix.program import Program
-from normbench.ops.mix.trace import Step
+from normbench.ops.mix.steps import Step
 
 LINE = 16  # numbers of a line of the cache
 KEPT, SCRATCH, CONSTANTS, OWN = range(4)  # bases; own tensors from OWN on, gradients after them
@@ -70,8 +70,8 @@ def scratch_of(
     """Gives the storages that have no place one from first to last use; the size of the memory.
 
     before, after: the ends that hold something before the first step, and after the last. Without
-    places that are used again, forward and backward of RBN at (128, 64, 8, 8) take 1.35 times as long
-    (SN 1.06, BIN 1.1): the numbers leave the cache.
+    places that are used again, forward and backward of SN at (128, 64, 8, 8) take 1.1 times as long
+    and RBN 1.05 (more where freed memory goes back to the system): the numbers leave the cache.
     """
     last = {operand.storage: index for index, step in enumerate(steps) for operand in step.operands}
     last |= {program.ends[name]: len(steps) for name in after}

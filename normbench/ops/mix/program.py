@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from normbench.ops.mix.trace import Step, Trace, UntraceableError, address
+from normbench.ops.mix.steps import Step, UntraceableError, address
+from normbench.ops.mix.trace import Trace
 from normbench.ops.reference import through_moments
 
 Mix = Callable[..., tuple[Tensor, Tensor]]  # of a module, its moments and H·W, as in `ops.mapped`

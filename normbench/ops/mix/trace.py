@@ -6,46 +6,26 @@ storage, with which strides. A view is not an operation: it is another way to th
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from normbench.ops.mix.strides import DIMS, merged, padded, spread
+from normbench.ops.mix.lowering import ARITHMETIC, LOWERED
+from normbench.ops.mix.steps import (
+    DIMS,
+    Operand,
+    Step,
+    UntraceableError,
+    address,
+    merged,
+    padded,
+    spread,
+)
 
 aten = torch.ops.aten
-
-
-class UntraceableError(Exception):
-    """The traced function does something that no step can express."""
-
-
-class Operand(NamedTuple):
-    """A way through a storage: where it starts, and the stride of each of the step's sizes."""
-
-    storage: int
-    offset: int
-    strides: tuple[int, ...]
-
-
-class Step(NamedTuple):
-    """One operation on DIMS sizes; the output is the first operand.
-
-    Of a sum the first two sizes are kept and the last two summed over.
-    """
-
-    operation: str
-    sizes: tuple[int, ...]
-    operands: tuple[Operand, ...]
-
-    def writes(self) -> int:
-        return self.operands[0].storage
-
-    def reads(self) -> set[int]:
-        return {operand.storage for operand in self.operands[1:]}
 
 
 class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -152,108 +132,3 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for t, some in zip(tensors, strides, strict=True)
         ]
         self.steps.append(Step(operation, tuple(sizes), tuple(operands)))
-
-
-def address(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
-
-
-# How operations of torch become steps: a function of the trace, the result and torch's arguments.
-
-ARITHMETIC = ("add", "sub", "mul", "div")  # on truth values it is another arithmetic
-Lower = Callable[..., None]
-
-
-def same(operation: str) -> Lower:
-    return lambda trace, out, *args: trace.add(operation, out, *args)
-
-
-def swapped(operation: str) -> Lower:
-    return lambda trace, out, a, b: trace.add(operation, out, b, a)
-
-
-def reduced(operation: str) -> Lower:
-    return lambda trace, out, value, dims=(), *_: trace.reduce(operation, out, value, dims or ())
-
-
-def added_to(trace: Trace, out: Tensor, value: Tensor, more: Any) -> None:
-    trace.add("count" if value.dtype == torch.int64 else "add", *(
-        (value, more) if value.dtype == torch.int64 else (value, value, more)
-    ))  # fmt: skip
-
-
-def both_true(trace: Trace, out: Tensor, a: Tensor, b: Tensor) -> None:
-    if not a.dtype is b.dtype is torch.bool:
-        raise UntraceableError("logical_and of numbers")
-    trace.add("mul", out, a, b)
-
-
-def power(trace: Trace, out: Tensor, value: Tensor, exponent: float) -> None:
-    if exponent not in range(5):
-        raise UntraceableError(f"the power {exponent}")
-    trace.add("copy", out, value if exponent else 1.0)
-    for _ in range(int(exponent) - 1):
-        trace.add("mul", out, out, value)
-
-
-def clamped(trace: Trace, out: Tensor, value: Tensor, low: Any = None, high: Any = None) -> None:
-    ends = (-math.inf if low is None else low), (math.inf if high is None else high)
-    trace.add("clamp", out, value, *ends)
-
-
-def softmax(operation: str, tensors: int) -> Lower:
-    def lower(trace: Trace, out: Tensor, *args: Any) -> None:
-        if not all(t.dim() == 1 and t.is_contiguous() for t in args[:tensors]):
-            raise UntraceableError(f"{operation} of what is not one row of memory")
-        trace.add(operation, out, *args[:tensors])
-
-    return lower
-
-
-def stacked(trace: Trace, out: Tensor, values: Sequence[Tensor], dim: int = 0) -> None:
-    for part, value in zip(out.unbind(dim), values, strict=True):
-        trace.add("copy", part, value)
-
-
-LOWERED: dict[Any, Lower] = {
-    aten.add.Tensor: same("add"),
-    aten.sub.Tensor: same("sub"),
-    aten.mul.Tensor: same("mul"),
-    aten.mul.Scalar: same("mul"),
-    aten.div.Tensor: same("div"),
-    aten.div.Scalar: same("div"),
-    aten.rsub.Scalar: swapped("sub"),
-    aten.neg.default: lambda trace, out, value: trace.add("mul", out, value, -1.0),
-    aten.reciprocal.default: lambda trace, out, value: trace.add("div", out, 1.0, value),
-    aten.pow.Tensor_Scalar: power,
-    aten.rsqrt.default: same("rsqrt"),
-    aten.sqrt.default: same("sqrt"),
-    aten.abs.default: same("abs"),
-    aten.sgn.default: same("sign"),
-    aten.sigmoid.default: same("sigmoid"),
-    aten.sigmoid_backward.default: same("sigmoid_backward"),
-    aten.clamp_min.default: same("clamp_min"),
-    aten.clamp.default: clamped,
-    aten.clamp.Tensor: clamped,
-    aten.ge.Scalar: same("ge"),
-    aten.gt.Scalar: same("gt"),
-    aten.le.Scalar: swapped("ge"),
-    aten.lt.Scalar: swapped("gt"),
-    aten.logical_and.default: both_true,
-    aten.logical_and_.default: both_true,
-    aten.where.self: same("where"),
-    aten.clone.default: same("copy"),
-    aten.ones_like.default: lambda trace, out, _: trace.add("copy", out, 1.0),
-    aten.zeros_like.default: lambda trace, out, _: trace.add("copy", out, 0.0),
-    aten.scalar_tensor.default: same("copy"),
-    aten.stack.default: stacked,
-    aten.sum.default: reduced("sum"),
-    aten.sum.dim_IntList: reduced("sum"),
-    aten.mean.default: reduced("mean"),
-    aten.mean.dim: reduced("mean"),
-    aten._softmax.default: softmax("softmax", 1),
-    aten._softmax_backward_data.default: softmax("softmax_backward", 2),
-    aten.add_.Tensor: added_to,
-    aten.lerp_.Scalar: lambda trace, out, value, *rest: trace.add("lerp", value, value, *rest),
-    aten.lerp_.Tensor: lambda trace, out, value, *rest: trace.add("lerp", value, value, *rest),
-}

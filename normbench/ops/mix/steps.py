@@ -1,10 +1,47 @@
-"""Ways through memory: sizes, and of each tensor the stride of each size."""
+"""What a trace is made of: one operation after another, each on ways through memory."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
 
 DIMS = 4  # sizes of a step
+
+
+class UntraceableError(Exception):
+    """The traced function does something that no step can express."""
+
+
+class Operand(NamedTuple):
+    """A way through a storage: where it starts, and the stride of each of the step's sizes."""
+
+    storage: int
+    offset: int
+    strides: tuple[int, ...]
+
+
+class Step(NamedTuple):
+    """One operation on DIMS sizes; the output is the first operand.
+
+    Of a sum the first two sizes are kept and the last two summed over.
+    """
+
+    operation: str
+    sizes: tuple[int, ...]
+    operands: tuple[Operand, ...]
+
+    def writes(self) -> int:
+        return self.operands[0].storage
+
+    def reads(self) -> set[int]:
+        return {operand.storage for operand in self.operands[1:]}
+
+
+def address(tensor: Tensor) -> int:
+    """Of its storage, by which a storage is known."""
+    return tensor.untyped_storage().data_ptr()
 
 
 def spread(shape: Sequence[int], strides: Sequence[int], dims: int) -> list[int]:
