@@ -14,11 +14,13 @@ import torch
 from normbench.data.download.catalogue import Colour
 from normbench.data.feed import Batch, EpochBatches
 
+PAD = 4  # pixels on each side before the crop: He et al. 2016, section 4.2
+
 
 def stream(seed: int, purpose: str, epoch: int) -> torch.Generator:
     """A CPU generator that depends on this triple and nothing else.
 
-    Purposes and epochs are thereby independent, and a run resumed at an epoch needs no saved state.
+    The streams of two purposes or epochs are independent, and a run that goes on needs no saved state.
     """
     digest = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
@@ -28,7 +30,7 @@ def stream(seed: int, purpose: str, epoch: int) -> torch.Generator:
 class EpochPlan:
     """What an epoch shows, by position: image `order[p]`, cropped at (`top[p]`, `left[p]`).
 
-    All [N] int64. Corners are in pixels of the padded image, 0..2 * pad; `flip` is 1 for a mirror.
+    All [N] int64. Corners are in pixels of the padded image, 0..2 * PAD; `flip` is 1 for a mirror.
     """
 
     order: torch.Tensor
@@ -46,8 +48,6 @@ def draw_plan(
     seed: int,
     epoch: int,
     *,
-    pad: int = 4,
-    flip: bool = True,
     augment: bool = True,
     device: torch.device | str = "cpu",
 ) -> EpochPlan:
@@ -58,12 +58,10 @@ def draw_plan(
     """
     order = torch.randperm(images, generator=stream(seed, "order", epoch))
     chance = stream(seed, "augmentation", epoch)
-    corners = torch.randint(0, 2 * pad + 1, (2, images), generator=chance)
+    corners = torch.randint(0, 2 * PAD + 1, (2, images), generator=chance)
     mirror = torch.randint(0, 2, (images,), generator=chance)
     if not augment:
-        corners = torch.full_like(corners, pad)
-    if not (augment and flip):
-        mirror = torch.zeros_like(mirror)
+        corners, mirror = torch.full_like(corners, PAD), torch.zeros_like(mirror)
     return EpochPlan(order, corners[0], corners[1], mirror).to(device)
 
 
@@ -94,18 +92,18 @@ def normalize(
     return finish(pixels, scale, shift, channels_last)
 
 
-def pack(pixels: torch.Tensor, mean: Colour, pad: int) -> torch.Tensor:
-    """uint8 [N, 3, H, W] to int32 [N, H + 2 * pad, W + 2 * pad], R + 256 * G + 65536 * B.
+def pack(pixels: torch.Tensor, mean: Colour) -> torch.Tensor:
+    """uint8 [N, 3, H, W] to int32 [N, H + 2 * PAD, W + 2 * PAD], R + 256 * G + 65536 * B.
 
     The margin has the mean colour, rounded to bytes: zero after normalization to within rounding,
     as in He et al., who pad after subtracting the mean.
     """
     images, _, height, width = pixels.shape
     red, green, blue = (round(255 * m) for m in mean)
-    shape = (images, height + 2 * pad, width + 2 * pad)
+    shape = (images, height + 2 * PAD, width + 2 * PAD)
     colour = red | green << 8 | blue << 16
     packed = torch.full(shape, colour, dtype=torch.int32, device=pixels.device)
-    inner = packed[:, pad : pad + height, pad : pad + width]
+    inner = packed[:, PAD : PAD + height, PAD : PAD + width]
     inner.copy_(pixels[:, 2]).mul_(256).add_(pixels[:, 1]).mul_(256).add_(pixels[:, 0])
     return packed
 
@@ -113,8 +111,7 @@ def pack(pixels: torch.Tensor, mean: Colour, pad: int) -> torch.Tensor:
 class Batcher:
     """Training images on a device, ready to give any batch of any epoch.
 
-    `pixels` uint8 [N, 3, H, W] and `labels` int64 [N] lie on the device where batches are wanted;
-    `pad` is that of the plans.
+    `pixels` uint8 [N, 3, H, W] and `labels` int64 [N] lie on the device where batches are wanted.
     """
 
     def __init__(
@@ -124,13 +121,12 @@ class Batcher:
         mean: Colour,
         std: Colour,
         *,
-        pad: int = 4,
         channels_last: bool = False,
     ) -> None:
         device = pixels.device
         self.labels, self.channels_last = labels, channels_last
         self.height, self.width = pixels.shape[2:]
-        self.packed = pack(pixels, mean, pad)
+        self.packed = pack(pixels, mean)
         self.scale, self.shift = affine(mean, std, device)
         self.index_dtype = torch.int32 if self.packed.numel() < 2**31 else torch.int64
         self.bits = torch.tensor([0, 8, 16], dtype=torch.int32, device=device).view(3, 1)

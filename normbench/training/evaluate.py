@@ -29,13 +29,13 @@ def accuracy(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Accu
     top1 = top5 = loss = torch.zeros(
         ()
     )  # not looked at before the end: a look waits for the device
-    for some, truth in batches:
-        logits = model(some).float()
-        images += len(truth)
-        top1 = top1 + (logits.argmax(1) == truth).sum()
+    for pixels, labels in batches:
+        logits = model(pixels).float()
+        images += len(labels)
+        top1 = top1 + (logits.argmax(1) == labels).sum()
         if enough := logits.shape[1] > 5:
-            top5 = top5 + (logits.topk(5).indices == truth[:, None]).sum()
-        loss = loss + F.cross_entropy(logits, truth, reduction="sum")
+            top5 = top5 + (logits.topk(5).indices == labels[:, None]).sum()
+        loss = loss + F.cross_entropy(logits, labels, reduction="sum")
     percent = 100 * top5.item() / images if enough else None
     return Accuracy(100 * top1.item() / images, percent, loss.item() / images)
 
@@ -51,10 +51,10 @@ def population_statistics(model: nn.Module, batches: Iterable[Tensor]) -> Iterat
     """
     tracking = [m for m in model.modules() if getattr(m, "running_mean", None) is not None]
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    own = [dict(module.named_buffers(recurse=False)) for module in tracking]
+    statistics = [dict(module.named_buffers(recurse=False)) for module in tracking]
     sums = [
-        {name: torch.zeros_like(b) for name, b in some.items() if b.is_floating_point()}
-        for some in own
+        {name: torch.zeros_like(b) for name, b in of_module.items() if b.is_floating_point()}
+        for of_module in statistics
     ]
     momenta = [module.momentum for module in tracking]
     model.train()
@@ -66,13 +66,13 @@ def population_statistics(model: nn.Module, batches: Iterable[Tensor]) -> Iterat
             for images in batches if tracking else ():
                 count += 1
                 model(images)
-                for some, total in zip(own, sums, strict=True):
+                for of_module, total in zip(statistics, sums, strict=True):
                     for name in total:
-                        total[name] += some[name]
+                        total[name] += of_module[name]
                 restore(model, buffers)  # Batch Renorm's forward uses them: not those of this pass
-            for some, total in zip(own, sums, strict=True):
+            for of_module, total in zip(statistics, sums, strict=True):
                 for name in total if count else ():
-                    some[name].copy_(total[name] / count)
+                    of_module[name].copy_(total[name] / count)
         yield
     finally:
         for module, momentum in zip(tracking, momenta, strict=True):

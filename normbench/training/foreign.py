@@ -72,11 +72,11 @@ def original(name: str, classes: int) -> nn.Module:
     import torch
 
     library, _, word = name.partition("/")
-    known = names(library)
-    if word not in known:
+    networks = names(library)
+    if word not in networks:
         hint = (
-            did_you_mean(word.partition(".")[0], known)
-            or f"; it has {len(known)}, such as resnet50"
+            did_you_mean(word.partition(".")[0], networks)
+            or f"; it has {len(networks)}, such as resnet50"
         )
         raise UserError(f"model={name}: {library} has no network {word!r}{hint}")
 
@@ -87,10 +87,10 @@ def original(name: str, classes: int) -> nn.Module:
             return timm.create_model(word, pretrained=False, num_classes=classes)
         from torchvision import models
 
-        made: nn.Module = models.get_model(
+        network: nn.Module = models.get_model(
             word, weights=None, num_classes=classes, **OPTIONS.get(word, {})
         )
-        return made
+        return network
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the libraries, to those who call them directly

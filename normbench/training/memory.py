@@ -34,10 +34,10 @@ def needed(settings: Settings) -> int:
     with torch.device("meta"):
         network = create_network(settings, None).train()
         images = torch.empty(settings.sgd_batch // settings.accumulate, 3, size, size)
-        own = {p.untyped_storage()._cdata for p in network.parameters()}
+        of_parameters = {p.untyped_storage()._cdata for p in network.parameters()}
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
             network(images).logsumexp(1).sum()
-    activations = sum(bytes_ for storage, bytes_ in kept.items() if storage not in own)
+    activations = sum(bytes_ for storage, bytes_ in kept.items() if storage not in of_parameters)
     if settings.precision != "fp32":
         activations //= 2
     weights = sum(p.numel() * p.element_size() for p in network.parameters())

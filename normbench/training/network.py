@@ -142,9 +142,9 @@ def check_stages(settings: Settings) -> None:
     if settings.norm_stages is not None:
         create_model(settings.model.name, Stages(), classes=1, **_shape(settings))
         if not settings.norm_stages or set(settings.norm_stages) - stages:
-            known = ", ".join(str(stage) for stage in sorted(stages))
+            names = ", ".join(str(stage) for stage in sorted(stages))
             raise UserError(
-                f"norm_stages={settings.norm_stages}: {settings.model.label} has the stages {known}"
+                f"norm_stages={settings.norm_stages}: {settings.model.label} has the stages {names}"
             )
 
 
@@ -153,15 +153,16 @@ def _shape(settings: Settings) -> dict[str, Any]:
     return {k: v for k, v in settings.model.options.items() if k != "zero_init_last"}
 
 
-def check_options(group: str, choice: Choice, known: Mapping[str, inspect.Parameter]) -> None:
+def check_options(group: str, choice: Choice, parameters: Mapping[str, inspect.Parameter]) -> None:
     """UserError for an option that the choice lacks, or whose type is not the annotated one."""
     for key, value in choice.options.items():
         if key == "target" and choice.name == "custom":
             continue
-        if key not in known:
-            hint = did_you_mean(key, known) or f"; it has {', '.join(known) or 'none'}"
+        if key not in parameters:
+            names = ", ".join(parameters)
+            hint = did_you_mean(key, parameters) or f"; it has {names or 'none'}"
             raise UserError(f"{group}={choice.label} has no option {key!r}{hint}")
-        annotation = known[key].annotation
+        annotation = parameters[key].annotation
         if annotation is inspect.Parameter.empty:
             continue
         try:

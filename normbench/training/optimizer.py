@@ -63,7 +63,7 @@ def learning_rate(settings: Settings, epoch: float) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """The rate for every group, times its multiplier; a tensor keeps its place (see `graph`)."""
+    """The rate for every group, times its multiplier; a tensor is filled, since a CUDA graph reads it."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(rate * group["lr_multiplier"])

@@ -17,13 +17,13 @@ from normbench.norms.activation import Activated
 
 def learned_tensors(model: nn.Module) -> dict[str, dict[str, Tensor]]:
     """By layer and by name: thresholds, gates, mixing weights, learned ε; detached."""
-    found = {}
+    by_layer = {}
     for layer, module in model.named_modules():
         if isinstance(module, Activated):
-            own = module.learned() if isinstance(module, Norm) else thresholds(module)
-            if own:
-                found[layer] = own
-    return found
+            tensors = module.learned() if isinstance(module, Norm) else thresholds(module)
+            if tensors:
+                by_layer[layer] = tensors
+    return by_layer
 
 
 def thresholds(module: Activated) -> dict[str, Tensor]:
@@ -32,7 +32,7 @@ def thresholds(module: Activated) -> dict[str, Tensor]:
 
 def learned(model: nn.Module) -> dict[str, dict[str, list[float]]]:
     """The same as plain numbers."""
-    return {layer: plain(own) for layer, own in learned_tensors(model).items()}
+    return {layer: plain(tensors) for layer, tensors in learned_tensors(model).items()}
 
 
 def plain(tensors: dict[str, Tensor]) -> dict[str, list[float]]:

@@ -40,8 +40,8 @@ class Step:
 
     def __call__(self, images: Tensor, labels: Tensor) -> None:
         parts = zip(images.chunk(self.accumulate), labels.chunk(self.accumulate), strict=True)
-        for some, truth in mean_of_statistics(self.model, parts, self.accumulate):
-            self.backward(self.forward(some, truth))
+        for part in mean_of_statistics(self.model, parts, self.accumulate):
+            self.backward(self.forward(*part))
         self.update()
 
     def state(self) -> dict[str, Any]:
@@ -83,12 +83,12 @@ class Step:
         """The region that computes in `precision`."""
         if self.precision == "fp32":
             return nullcontext()
-        # no cache of weights: one would outlive a recording of the step; each is used once
+        # no cache of weights: one would outlive the capture of the step; each is used once
         return torch.autocast(self.device.type, PRECISION[self.precision], cache_enabled=False)
 
 
 def mean_of_statistics(model: nn.Module, parts: Iterable[Part], count: int) -> Iterator[Part]:
-    """Gives one part after another to train on; `count` of them leave the buffers that all at once would.
+    """Yields the `count` parts; trained on one by one, they leave the buffers that all at once would.
 
     A running statistic moves linearly towards what its part shows, so the mean over the parts of
     where each has moved it, from the same start, is where the mean over all workers moves it.

@@ -37,8 +37,8 @@ class Board:
         for tag, key in CURVES.items():
             if row[key] is not None:
                 self.writer.add_scalar(tag, row[key], step)
-        for layer, own in learned_tensors(self.model).items():
-            for name, values in own.items():
+        for layer, tensors in learned_tensors(self.model).items():
+            for name, values in tensors.items():
                 if self.settings.histograms:
                     self.writer.add_histogram(f"norms/{name}/{layer}", values, step)
                 if name in ("mean_weight", "var_weight") and self.parts(layer):
@@ -66,8 +66,8 @@ class Board:
             "status": record.status,
             "workers": s.workers,
         }
-        found = {key: getattr(record, key) for key in RESULTS}
-        results = {f"result/{key}": math.nan if v is None else v for key, v in found.items()}
+        accuracies = {key: getattr(record, key) for key in RESULTS}
+        results = {f"result/{key}": math.nan if v is None else v for key, v in accuracies.items()}
         for summary in hparams(values, results):  # type: ignore[no-untyped-call]
             self.writer.file_writer.add_summary(summary)  # type: ignore[attr-defined]
         for tag, value in results.items():

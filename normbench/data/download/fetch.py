@@ -48,5 +48,5 @@ def _verify(name: str, root: Path | None, named: bool) -> int:
     print(f"{name} in {folder}")
     for file, state in states.items():
         print(f"  {state:8}{file}")
-    found = set(states.values())
-    return int("damaged" in found or ("missing" in found and (named or "ok" in found)))
+    distinct = set(states.values())
+    return int("damaged" in distinct or ("missing" in distinct and (named or "ok" in distinct)))

@@ -63,9 +63,9 @@ def locate(entry: Entry, root: Path | None) -> Path:
             f"dataset.root={root}: there is no such folder; name one that exists, or leave "
             f"dataset.root out to keep {entry.name} in {cache_root()}"
         )
-    found = [(root / part.name).exists() for part in entry.files]
+    present = [(root / part.name).exists() for part in entry.files]
     whole = any(isinstance(part, Folder) for part in entry.files)  # train/ alone could be anything
-    itself = root.name == entry.folder or (all(found) if whole else any(found))
+    itself = root.name == entry.folder or (all(present) if whole else any(present))
     return root if itself else root / entry.folder
 
 
@@ -172,9 +172,9 @@ def _candidates(
     entry: Entry, archive: Archive, parts: Path, source: str | None
 ) -> Iterator[tuple[str, Bring]]:
     """Each source with its name, in the order in which they are tried."""
-    for own in (source, os.environ.get("NORMBENCH_SOURCE")):
-        if own:
-            yield own, partial(_from_own, own, archive, parts)
+    for address in (source, os.environ.get("NORMBENCH_SOURCE")):
+        if address:
+            yield address, partial(_from_own, address, archive, parts)
     if _offline():
         yield "network", _no_network
         return

@@ -97,11 +97,11 @@ def _npm_pack(package: str, folder: Path) -> Path:
         )
     except subprocess.TimeoutExpired as error:
         raise UnavailableError(f"npm pack took more than {NPM_TIMEOUT:.0f} s") from error
-    found = sorted(folder.glob("*.tgz"))
-    if done.returncode or not found:
+    packages = sorted(folder.glob("*.tgz"))
+    if done.returncode or not packages:
         said = done.stderr.strip().splitlines() or ["no message"]
         raise UnavailableError(f"npm pack exited with {done.returncode}: {said[0]}")
-    return found[0]
+    return packages[0]
 
 
 def _member(tgz: Path, name: str) -> bytes:

@@ -113,7 +113,7 @@ class Request(NamedTuple):
 
 def cut(request: Request) -> Bytes:
     """The crops [B, size, size, 3]. FailedError for a file that could be decoded before."""
-    made = np.empty((len(request.places), request.size, request.size, 3), np.uint8)
+    crops = np.empty((len(request.places), request.size, request.size, 3), np.uint8)
     for i, (place, box) in enumerate(zip(request.places, request.boxes, strict=True)):
         image = decode(Place(*place))
         if isinstance(image, Fault):
@@ -125,12 +125,12 @@ def cut(request: Request) -> Bytes:
         if (width, height) != (request.size, request.size):
             image = image.resize((request.size, request.size), Image.Resampling.BILINEAR)
         pixels = np.asarray(image)
-        made[i] = pixels[:, ::-1] if flip else pixels
-    return made
+        crops[i] = pixels[:, ::-1] if flip else pixels
+    return crops
 
 
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 
 def refuse_to_begin_twice() -> None:
@@ -152,9 +152,9 @@ class Decoders:
         self.processes = processes
         self.pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin)
 
-    def map(self, function: Callable[[Given], Made], tasks: Iterable[Given]) -> Iterator[Made]:
+    def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
         """The results in the order of the tasks, a few of which are always under way."""
-        waiting: deque[Future[Made]] = deque()
+        waiting: deque[Future[Result]] = deque()
         try:
             for task in tasks:
                 waiting.append(self.pool.submit(function, task))

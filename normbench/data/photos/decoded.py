@@ -140,13 +140,13 @@ def _results(
 
 def _work(side: int | None, places: list[Place]) -> list[Bytes | tuple[int, int] | Fault]:
     """In a worker: pixels [height, width, 3], or (height, width) of the original."""
-    made: list[Bytes | tuple[int, int] | Fault] = []
+    results: list[Bytes | tuple[int, int] | Fault] = []
     for place in places:
         image = decode(place)
         if isinstance(image, Fault):
-            made.append(image)
+            results.append(image)
         elif side is None:
-            made.append((image.height, image.width))
+            results.append((image.height, image.width))
         else:
-            made.append(np.asarray(resized(image, side)))
-    return made
+            results.append(np.asarray(resized(image, side)))
+    return results

@@ -33,9 +33,9 @@ class Pixels:
         return self.together(crops, size)
 
     def one_by_one(self, crops: Crops, size: int) -> Tensor:
-        """For the CPU."""
+        """Crop by crop, for the CPU."""
         shape = (len(crops.order), 3, size, size)
-        made = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
+        crops_made = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
         fields = zip(*(t.tolist() for t in crops.boxes()), strict=True)
         for i, (order, top, left, height, width, flip) in enumerate(fields):
             offset, tall, wide = self.index[order].tolist()
@@ -43,15 +43,15 @@ class Pixels:
             box = image[:, top : top + height, left : left + width].permute(0, 3, 1, 2)
             if (height, width) != (size, size):
                 box = F.interpolate(box, (size, size), mode="bilinear", antialias=True)
-            made[i] = box[0].flip(2) if flip else box[0]
-        return made
+            crops_made[i] = box[0].flip(2) if flip else box[0]
+        return crops_made
 
     def together(self, crops: Crops, size: int) -> Tensor:
-        """For a GPU."""
+        """Batches of crops at once, for a GPU."""
         tall, wide = int(crops.height.max()), int(crops.width.max())
-        some = max(1, AT_A_TIME // (tall * wide))
-        parts = range(0, len(crops.order), some)
-        return torch.cat([self._part(crops.at(slice(p, p + some)), size) for p in parts])
+        count = max(1, AT_A_TIME // (tall * wide))
+        parts = range(0, len(crops.order), count)
+        return torch.cat([self._part(crops.at(slice(p, p + count)), size) for p in parts])
 
     def _part(self, crops: Crops, size: int) -> Tensor:
         """Windows as large as the largest box, and the weights of the pixels of each box in them."""

@@ -88,10 +88,12 @@ def _no_train(root: str) -> str:
         return f"dataset.root={root}: train has no folders of classes; put images in train/CLASS/"
     near = [path.parent, *(path / name for name in inside)]
     hint = next((f"; say dataset.root={p}" for p in near if (p / TRAIN).is_dir()), "")
-    some = (
+    contents = (
         f" (it holds {', '.join(inside[:5])}{', …' if len(inside) > 5 else ''})" if inside else ""
     )
-    return f"dataset.root={root} has no folder train{some}; images must lie in train/CLASS/{hint}"
+    return (
+        f"dataset.root={root} has no folder train{contents}; images must lie in train/CLASS/{hint}"
+    )
 
 
 def _chosen(root: str, train: Split, only: tuple[str, ...] | None) -> Split:
