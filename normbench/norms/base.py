@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from normbench.errors import UserError
 from normbench.norms.activation import Activated
+from normbench.norms.evaluation import RunningStatistics
 from normbench.norms.plane import Affine, Moments
 from normbench.ops import mapped
 
@@ -153,7 +154,7 @@ def without_tracking() -> Iterator[None]:
         _tracking.reset(token)
 
 
-class BatchStatistics(PlaneNorm):
+class BatchStatistics(RunningStatistics, PlaneNorm):
     """A plane norm that pools over the images of a worker and keeps running statistics.
 
     They are updated once a training step with the mean over the workers. momentum is the weight of
@@ -172,9 +173,17 @@ class BatchStatistics(PlaneNorm):
         self.register_buffer("running_var", torch.ones(self.channels))
         self.register_buffer("num_batches_tracked", torch.tensor(0))
 
-    def running(self) -> Moments:
-        """What evaluation uses in place of the moments of the batch; [C]."""
-        return Moments(wide(self.running_mean), wide(self.running_var), count=0)
+    def running(self, moments: Moments | None = None) -> Moments:
+        """What evaluation uses in place of the moments of the batch, [C].
+
+        Within `evaluation_statistics` the input's own `moments` [N, C] have a part in it: [N, C].
+        """
+        running = Moments(wide(self.running_mean), wide(self.running_var), count=0)
+        return self.mixed_with_own(running, moments)
+
+    def set_running(self, mean: Tensor, var: Tensor) -> None:
+        self.running_mean.copy_(mean)
+        self.running_var.copy_(var)
 
     @torch.no_grad()
     def track(self, pooled: Moments) -> None:

@@ -30,9 +30,12 @@ class BatchNorm(BatchStatistics):
         self.keep_running(momentum)
 
     def fixed_map(self) -> Affine | None:
-        return None if self.training else standardize(self.running(), self.eps)
+        fixed = not (self.training or self.own_weight)
+        return standardize(self.running(), self.eps) if fixed else None
 
     def mix(self, moments: Moments) -> Affine:
+        if not self.training:
+            return standardize(self.running(moments), self.eps)
         pooled = pool(moments, images=self.images)
         affine = standardize(pooled, self.eps)
         self.track(pooled)

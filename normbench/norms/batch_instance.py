@@ -41,7 +41,7 @@ class BatchInstanceNorm(BatchStatistics):
 
     def mix(self, moments: Moments) -> Affine:
         instance = standardize(moments, self.eps)
-        pooled = pool(moments, images=self.images) if self.training else self.running()
+        pooled = pool(moments, images=self.images) if self.training else self.running(moments)
         batch = standardize(pooled, self.eps)
         if self.training:
             self.track(pooled)

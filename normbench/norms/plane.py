@@ -132,6 +132,18 @@ def mixture(weights: tuple[Tensor, Tensor], parts: list[Moments]) -> Moments:
     return Moments(mean, var, max(counts) if min(counts) > 0 else 0)
 
 
+def combine(first: Moments, second: Moments, share: float) -> Moments:
+    """The moments of numbers of which `share` are from the second and the rest from the first.
+
+    M = (1 − a)·M₁ + a·M₂, V = (1 − a)·V₁ + a·V₂ + a(1 − a)(M₁ − M₂)²: the law of total variance.
+    """
+    rest = 1 - share
+    mean = rest * first.mean + share * second.mean
+    var = rest * first.var + share * second.var
+    var = var + share * rest * (first.mean - second.mean).square()
+    return Moments(mean, var, first.count if rest else second.count)
+
+
 def blend(gate: Tensor, first: Affine, second: Affine) -> Affine:
     """gate·first(x) + (1 − gate)·second(x): a mixture of normalized outputs."""
     return Affine(

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from normbench.errors import UserError
 from normbench.norms.base import PlaneNorm, move, wide
+from normbench.norms.evaluation import RunningStatistics
 from normbench.norms.plane import Affine, Moments, pool, standardize
 
 PAPER_STEPS = 40_000  # r_max grows over steps 5,000 to 40,000, d_max over 5,000 to 25,000
 
 
-class BatchRenorm(PlaneNorm):
+class BatchRenorm(RunningStatistics, PlaneNorm):
     """BN whose output is corrected, without gradient, towards the running statistics.
 
     x̂ = (x − μ)/σ·r + d,  r = σ/σ_running within [1/r_max, r_max],  d = (μ − μ_running)/σ_running
@@ -54,12 +55,20 @@ class BatchRenorm(PlaneNorm):
         self.register_buffer("num_batches_tracked", torch.tensor(0))
 
     def fixed_map(self) -> Affine | None:
-        if self.training:
+        if self.training or self.own_weight:
             return None
         scale = 1 / wide(self.running_std)
         return Affine(scale, -wide(self.running_mean) * scale)
 
+    def set_running(self, mean: Tensor, var: Tensor) -> None:
+        self.running_mean.copy_(mean)
+        self.running_std.copy_((var + self.eps).sqrt())
+
     def mix(self, moments: Moments) -> Affine:
+        if not self.training:
+            var = wide(self.running_std).square() - self.eps  # which has ε in it
+            running = Moments(wide(self.running_mean), var, count=0)
+            return standardize(self.mixed_with_own(running, moments), self.eps)
         pooled = pool(moments, images=self.images)
         affine = standardize(pooled, self.eps)
         with torch.no_grad():

@@ -47,6 +47,9 @@ class RepresentativeBatchNorm(BatchStatistics):
         whiten = centre.then(self.whiten(centre.push(moments)))
         return whiten.then(self.gate(whiten.push(moments)))
 
+    def tracked(self, moments: Moments) -> Moments:
+        return self.centre(moments).push(moments)
+
     def centre(self, moments: Moments) -> Affine:
         mean = moments.mean
         weight = 0.0 if self.center_weight is None else self.center_weight.to(mean.dtype)
@@ -54,7 +57,7 @@ class RepresentativeBatchNorm(BatchStatistics):
 
     def whiten(self, centred: Moments) -> Affine:
         if not self.training:
-            return standardize(self.running(), self.eps)
+            return standardize(self.running(centred), self.eps)
         pooled = pool(centred, images=self.images)
         affine = standardize(pooled, self.eps)
         self.track(pooled)

@@ -73,4 +73,4 @@ class SwitchableNorm(BatchStatistics):
             return moments
         if name == "ln":
             return pool(moments, channels=None)
-        return pool(moments, images=self.images) if self.training else self.running()
+        return pool(moments, images=self.images) if self.training else self.running(moments)

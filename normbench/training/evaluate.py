@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from normbench.norms.evaluation import RunningStatistics, norms_with_running_statistics
+from normbench.norms.plane import Moments, combine, pool
+
 EVALUATION_BATCH = 500
 
 
@@ -77,6 +80,45 @@ def population_statistics(model: nn.Module, batches: Iterable[Tensor]) -> Iterat
     finally:
         for module, momentum in zip(tracking, momenta, strict=True):
             module.momentum = momentum
+        restore(model, buffers)
+
+
+@contextlib.contextmanager
+def pooled_statistics(model: nn.Module, batches: Iterable[Tensor]) -> Iterator[None]:
+    """For its duration, the running statistics are those of all images of `batches` together.
+
+    The mean, and the biased variance by the second moment about it: population statistics after Wu &
+    Johnson 2021 (arXiv 2105.07576, section 3). The layers before normalize as in training, each
+    worker's images by themselves. Batches have the shape of training. Buffers are put back.
+    UserError for a model without running statistics.
+    """
+    norms = norms_with_running_statistics(model)
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    seen: dict[RunningStatistics, tuple[int, Moments]] = {}
+
+    def look(norm: RunningStatistics, given: tuple[Tensor, ...]) -> None:
+        var, mean = torch.var_mean(given[0].double(), (2, 3), correction=0)
+        of_planes = norm.tracked(Moments(mean, var, given[0][0, 0].numel()))
+        mean, var, _ = pool(of_planes, images=None)
+        images, before = seen.get(norm, (0, Moments(mean[0], var[0], 0)))
+        images += len(mean)
+        seen[norm] = images, combine(before, Moments(mean[0], var[0], 0), len(mean) / images)
+
+    hooks = [norm.register_forward_pre_hook(look) for norm in norms]  # type: ignore[attr-defined]
+    model.train()
+    try:
+        with torch.no_grad():
+            for images in batches:
+                model(images)
+                restore(model, buffers)  # Batch Renorm's forward uses them: not those of this pass
+            for hook in hooks:
+                hook.remove()
+            for norm, (_, moments) in seen.items():
+                norm.set_running(moments.mean, moments.var)
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
         restore(model, buffers)
 
 
