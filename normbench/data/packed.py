@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from normbench.data.augment import Batcher, PackedBatches, draw_plan, normalize
+from normbench.data.augment import Batcher, PackedBatches, draw_plan, normalize, stream
 from normbench.data.download import sources
 from normbench.data.download.catalogue import Colour, Entry, File, find_entry
 from normbench.data.feed import Batch
+from normbench.data.held_out import check_validation, held_out
 from normbench.errors import FailedError, UserError
 
 
@@ -30,6 +31,10 @@ class Split:
     def to(self, device: torch.device | str) -> Split:
         """The same images and labels on `device`."""
         return Split(self.pixels.to(device), self.labels.to(device))
+
+    def at(self, order: torch.Tensor) -> Split:
+        """The images at these positions, in this order."""
+        return Split(self.pixels[order], self.labels[order])
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,17 @@ class Dataset:
     def images(self) -> int:
         """How many images there are for training."""
         return len(self.train.labels)
+
+    def with_validation(self, count: int) -> Dataset:
+        """`count` training images in the place of the test images: see `held_out`."""
+        check_validation(self.name, count, self.images)
+        stay, out = held_out(self.images, count)
+        return replace(self, train=self.train.at(stay), test=self.train.at(out))
+
+    def with_test_order(self, seed: int) -> Dataset:
+        """The test images in a random order."""
+        order = torch.randperm(len(self.test.labels), generator=stream(seed, "test", 0))
+        return replace(self, test=self.test.at(order))
 
     def on(self, device: torch.device | str, *, channels_last: bool = False) -> PackedFeed:
         """The batches of both splits on `device`, float32."""
@@ -84,7 +100,7 @@ def load_packed(
     """
     entry = find_entry(name)
     for key in options:
-        raise UserError(f"dataset={name} has no option {key!r}; it has root, source")
+        raise UserError(f"dataset={name} has no option {key!r}; it has root, source, validation")
     if entry.archive is None and (root is not None or source is not None):
         option, value = ("root", root) if root is not None else ("source", source)
         raise UserError(

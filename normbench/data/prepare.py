@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from normbench.data.download import sources
+from normbench.data.held_out import without_validation
 from normbench.data.photos.root import FOLDERS
 
 if TYPE_CHECKING:
@@ -25,9 +26,18 @@ def load_dataset(
     cifar10_5k is part of the package. `root` holds the authors' folder of binary files of cifar10 or
     cifar100 (fine labels), or is that folder; what is not there is downloaded into it, from
     `source` first where that is given (see `sources.ensure`). Folders of images: see `open_photos`.
+    `validation`: so many training images are held out and take the place of the test images.
     An unknown name or option, or a root that is no folder, is a UserError; a damaged file, or one
     that cannot be had, is a FailedError.
     """
+    options, count = without_validation(options)
+    data = _load(name, root, source, options)
+    return data.with_validation(count) if count else data
+
+
+def _load(
+    name: str, root: Path | str | None, source: str | None, options: Mapping[str, Any]
+) -> Dataset | FolderDataset:
     if name in FOLDERS:
         from normbench.data.photos.dataset import FolderDataset
         from normbench.data.photos.folder import open_photos
@@ -44,7 +54,7 @@ def prepare(name: str, options: Mapping[str, Any]) -> None:
     if name in FOLDERS:
         from normbench.data.photos.folder import open_photos  # needs NumPy and Pillow
 
-        open_photos(name, options)
+        open_photos(name, without_validation(options)[0])
         return
     root, source = options.get("root"), options.get("source")
     sources.ensure(name, root=Path(root) if root else None, source=source)

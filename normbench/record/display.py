@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -40,10 +40,12 @@ class Display:
         """The run begins, or goes on after `done` epochs."""
         self.epochs, self.done, self.row = settings.epochs, done, None
         self.begin, self.begin_at = time.perf_counter(), done
-        s = settings
+        s, held_out = settings, held_out_images(settings.dataset.options)
+        self.shown = "validation" if held_out else "test"
         self.console.print(
             f"{s.norm_label}, {s.model.label} ({parameters / 1e6:.2f} M parameters),"
-            f" {s.dataset.label}: {s.batch} images × {s.workers} workers a step,"
+            f" {s.dataset.label}{held_out and f' with {held_out} training images held out'}:"
+            f" {s.batch} images × {s.workers} workers a step,"
             f" {s.epochs} epochs, seed {s.seed}, on {device.type}"
             + (f"; goes on after epoch {done}" if done else "")
         )
@@ -72,11 +74,13 @@ class Display:
         """An epoch is done."""
         self.done, self.row = row["epoch"], row
         if self.live is not None:
-            self.live.update(self.task, completed=self.done, numbers=numbers(row))
+            self.live.update(self.task, completed=self.done, numbers=numbers(row, self.shown))
             return
         each = (time.perf_counter() - self.begin) / (self.done - self.begin_at)
         left = each * (self.epochs - self.done)
-        self.console.print(f"epoch {self.done}/{self.epochs}: {numbers(row)}, {clock(left)} left")
+        self.console.print(
+            f"epoch {self.done}/{self.epochs}: {numbers(row, self.shown)}, {clock(left)} left"
+        )
 
     def close(self) -> None:
         """No live line any more; safe to call at any time."""
@@ -109,20 +113,27 @@ def result(record: Record) -> str:
     if record.final_top1_percent is None:
         after = len(record.curves.get("epoch", []))
         return f"{record.status} in epoch {after}: the loss was not finite"
+    held_out = held_out_images(record.settings["dataset"]["options"])
+    of = f"accuracy on {held_out} held-out training images" if held_out else "test accuracy"
     return (
-        f"test accuracy {record.final_top1_percent:.2f} % (best {record.best_top1_percent:.2f},"
+        f"{of} {record.final_top1_percent:.2f} % (best {record.best_top1_percent:.2f},"
         f" median of the last five epochs {record.median_last5_top1_percent:.2f}),"
         f" {record.images_per_second:.0f} images/s, {clock(record.train_seconds)} of training"
     )
 
 
-def numbers(row: Row) -> str:
-    """The numbers of an epoch."""
+def held_out_images(options: dict[str, Any]) -> str:
+    """How many training images are evaluated on in place of the test images; empty for none."""
+    return f"{options['validation']:,}" if "validation" in options else ""
+
+
+def numbers(row: Row, images: str = "test") -> str:
+    """The numbers of an epoch; `images`: what the accuracy is of."""
     if row["train_loss"] is None:
         return "the loss is not finite"
     return (
         f"loss {row['train_loss']:.3f}, train {row['train_top1_percent']:.1f} %,"
-        f" test {row['test_top1_percent']:.2f} %, {row['images_per_second']:.0f} images/s"
+        f" {images} {row['test_top1_percent']:.2f} %, {row['images_per_second']:.0f} images/s"
     )
 
 

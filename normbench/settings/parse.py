@@ -61,6 +61,8 @@ def choice(group: str, data: Any) -> Choice:
     if data["name"] == "custom":
         options |= options.pop("options", {})
         label = str(options.get("target")).rpartition(".")[2]
+    if group == "dataset" and options.get("validation") == 0:
+        del options["validation"]  # as though it did not exist: it is in no identity
     if group == "dataset" and data["name"] == "folder" and options.get("root"):
         label = Path(str(options["root"])).expanduser().resolve().name.removesuffix(".tar")
     values = {"name": data["name"], "label": label, "options": options}
