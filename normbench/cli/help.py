@@ -19,6 +19,7 @@ normbench: how normalization layers behave when each worker sees only a few imag
   normbench train -m norm=bn,gn batch=2,8     trains a grid, cell by cell
   normbench sweep experiment=gn_table2        trains a table of a paper; again: finishes it
   normbench report experiment=gn_table2       its table and figures, beside the published numbers
+  normbench evaluate results/runs/single      finished runs again, by other statistics of batch norms
   normbench bench layers                      speed and memory of every norm, against torch's layers
   normbench list                              norms, models, datasets, experiments, with their papers
   normbench fetch cifar10                     downloads a dataset; fetch --verify checks what is there

@@ -263,6 +263,12 @@ def report(arguments: list[str]) -> int:
     return show(arguments)
 
 
+def evaluate(arguments: list[str]) -> int:
+    from normbench.cli.evaluate import main as again
+
+    return again(arguments, compose)
+
+
 def bench(arguments: list[str]) -> int:
     from normbench.bench.command import run
 
@@ -285,6 +291,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "sweep": sweep,
     "report": report,
+    "evaluate": evaluate,
     "bench": bench,
     "list": list_,
     "fetch": fetch,

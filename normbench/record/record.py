@@ -16,8 +16,10 @@ from typing import Any, Literal
 
 import yaml
 
+from normbench.errors import UserError
 from normbench.settings.cell import Cell
-from normbench.settings.schema import LATER
+from normbench.settings.parse import restored
+from normbench.settings.schema import LATER, Settings
 
 SETTINGS, METRICS, RECORD = "settings.yaml", "metrics.jsonl", "record.json"
 DONE = ("ok", "diverged")
@@ -74,6 +76,19 @@ def write_settings(cell: Cell) -> None:
     plain = dataclasses.asdict(cell.settings)
     text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
     write_atomically(cell.folder / SETTINGS, text)
+
+
+def read_settings(folder: Path) -> Settings | None:
+    """The settings of a run's folder; None where there are none. UserError for a damaged file."""
+    try:
+        data = yaml.safe_load((folder / SETTINGS).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{folder / SETTINGS} is damaged: {error}") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{folder / SETTINGS} is damaged: it does not hold settings")
+    return restored(data)
 
 
 def write_record(folder: Path, record: Record) -> None:

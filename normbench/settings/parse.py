@@ -11,7 +11,14 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from normbench.errors import UserError, did_you_mean, divisors
-from normbench.settings.schema import FIXED_SGD_BATCH, PAPER_WORKERS, Choice, Evaluate, Settings
+from normbench.settings.schema import (
+    FIXED_SGD_BATCH,
+    LATER,
+    PAPER_WORKERS,
+    Choice,
+    Evaluate,
+    Settings,
+)
 
 NOT_OF_A_RUN = ("jobs", "jobs_per_gpu", "seeds", "axes", "points", "report", "gn_groups")
 
@@ -39,6 +46,22 @@ def parse(data: Mapping[str, Any]) -> Settings:
             f" a step is whole workers; choose among {divisors(settings.workers)}"
         )
     return settings
+
+
+def restored(data: Mapping[str, Any]) -> Settings:
+    """The settings from what `dataclasses.asdict` made of them, now or in an older version.
+
+    UserError for a key or value that this version does not know.
+    """
+    plain = {**LATER, **data}
+    for key, kind in {
+        **dict.fromkeys(("norm", "model", "dataset"), Choice),
+        "evaluate": Evaluate,
+    }.items():
+        if not isinstance(plain.get(key), Mapping):
+            raise UserError(f"{key}={plain.get(key)!r}: these are not the settings of a run")
+        plain[key] = build(kind, plain[key], f"{key}.")
+    return build(Settings, plain, "")
 
 
 T = TypeVar("T")
