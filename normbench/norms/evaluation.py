@@ -64,7 +64,7 @@ def evaluation_statistics(model: nn.Module, weight: float, images: int = 1) -> I
 
 def norms_with_running_statistics(model: nn.Module) -> list[RunningStatistics]:
     """Those of a model, in order. UserError where there is none, or one of another kind."""
-    found = []
+    found: list[RunningStatistics] = []
     for module in model.modules():
         names = [name for name, _ in module.named_buffers(recurse=False) if "running" in name]
         if names and isinstance(module, RunningStatistics):

@@ -19,6 +19,7 @@ from normbench.errors import FailedError, UserError
 from normbench.ops import use
 from normbench.record import record
 from normbench.record.display import Follower
+from normbench.record.evaluations import EVALUATIONS
 from normbench.record.record import Metrics, Record, Row
 from normbench.settings.cell import Cell
 from normbench.settings.schema import Settings
@@ -64,7 +65,7 @@ def run(cell: Cell, display: Follower) -> Record:
         if (old := record.read_record(folder)) is not None and old.done:
             display.already_done(cell, old)  # by another process, a moment ago
             return old
-        for stale in (record.RECORD, "error.txt"):
+        for stale in (record.RECORD, EVALUATIONS, "error.txt"):
             (folder / stale).unlink(missing_ok=True)
         record.write_settings(cell)
         rows: list[Row] = []

@@ -90,7 +90,7 @@ def test_traceable_is_said_by_a_class_and_inherited_where_nothing_is_overridden(
             return super().mix(moments)
 
     class Mixin:
-        def running(self) -> Moments:
+        def running(self, moments: Moments | None = None) -> Moments:
             raise NotImplementedError
 
     class Mixed(Mixin, BatchNorm):
