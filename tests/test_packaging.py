@@ -86,7 +86,7 @@ def test_the_wheel_holds_nothing_else(wheel: Path) -> None:
     for name in zipfile.ZipFile(wheel).namelist():
         top = name.split("/")[0]
         assert top in ("normbench", "hydra_plugins") or top.endswith(".dist-info"), name
-        assert not name.endswith((".pyc", ".so")), name
+        assert not name.endswith((".pyc", ".so", ".md")), name
     assert wheel.name.endswith("-py3-none-any.whl")
 
 

@@ -18,11 +18,10 @@ def channel_means(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, dict
     """What the means of channels are over all images of `batches` [B, 3, H, W], in evaluation mode.
 
     By layer and name, each [C]. Of every norm: `input_mean` and `input_deviation`, of all pixels of
-    a channel of its input over all images; that the first grows beside the second is what Brock et
-    al. 2021 (arXiv 2101.08692) call mean shift. Of a norm without activation: `mean_deviation`, the
-    deviation over images of the mean of a channel of its output, as a share of the deviation of all
-    its pixels; after Gao et al. 2021 (CVPR), whose figure compares the stability of features behind
-    BN and behind RBN.
+    a channel of its input; that the first grows beside the second is what Brock et al. 2021 (arXiv
+    2101.08692) call mean shift. Of a norm without activation: `mean_deviation`, the deviation over
+    images of the mean of a channel of its output, as a share of the deviation of all its pixels;
+    after Gao et al. 2021 (CVPR), whose figure compares features behind BN and behind RBN.
     """
     model.eval()
     inputs: dict[str, list[Tensor]] = {}

@@ -16,7 +16,7 @@ from ..cases import each
 from .table import CHANNELS, POOLING_ROWS, ROWS, Row, images
 
 CREATION = [
-    (("frm", 8), {}, ["'frm'", "bn, ln", "custom", "did you mean 'frn'"]),
+    (("ffrn", 8), {}, ["'ffrn'", "bn, ln", "custom", "did you mean 'frn'"]),
     (("instance", 8), {}, ["'instance'", "none, bn, ln, in"]),
     (("gn", 48), {}, ["groups=32", "48", "1, 2, 3, 4, 6, 8, 12, 16, 24, 48"]),
     (("gn", 48), {"groups": 0}, ["groups=0", "1, 2, 3, 4"]),
