@@ -158,7 +158,7 @@ def parse(name: str, text: str) -> Experiment:
         rows=list(report.get("rows", ["norm"])),
         columns=report.get("columns"),
         metric=known_metric(metric),
-        baseline=report.get("baseline", {"norm": "bn"}),
+        baseline={k: plain(v) for k, v in report.get("baseline", {"norm": "bn"}).items()},
         published=report.get("published", []),
         independent=report.get("independent", []),
         figures=list(report.get("figures", [])),

@@ -152,8 +152,9 @@ class Gathered:
             **curves,
         }
         for key in [*self.curves, *(key for key in found if key not in self.curves)]:
-            own = self.curves.setdefault(key, [None] * self.epochs)
-            own += found.get(key, [None] * count)
+            if key not in self.curves:
+                self.curves[key] = [None] * self.epochs
+            self.curves[key] += found.get(key, [None] * count)
         self.epochs += count
 
     def add_learned(self, run: str, layer: str, parameter: str, values: list[float]) -> None:

@@ -19,7 +19,7 @@ def show(document: Document) -> None:
             console.print(f"\n{part.heading}", style="bold")
         for fact in part.facts:
             console.print(fact, soft_wrap=not console.is_terminal)
-        for table in part.shown:
+        for table in part.tables:
             console.print()
             if table.header[-1] == "source":
                 sources = len({row[-1] for row in table.rows})
@@ -31,6 +31,8 @@ def show(document: Document) -> None:
             console.print(rich_table(table))
             if table.note:
                 console.print(table.note, style="dim", soft_wrap=not console.is_terminal)
+        for table in part.learned:
+            console.print(f"\n{table.title}: {len(table.tidy)} numbers, in table.md")
 
 
 def rich_table(table: Table) -> object:

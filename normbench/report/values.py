@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -24,6 +25,7 @@ def missing(value: Any) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
 
 
+@lru_cache(maxsize=1 << 16, typed=True)
 def text(value: Any) -> str:
     """A value as the command line takes it; empty for a missing one. A float has as many digits as
     tell it from the next one."""
@@ -36,6 +38,7 @@ def text(value: Any) -> str:
     return repr(float(value)) if isinstance(value, float) else str(value)
 
 
+@lru_cache(maxsize=1 << 16, typed=True)
 def token(value: Any) -> str:
     """The text by which values are compared: 10 and 10.0 are one."""
     whole = isinstance(value, float) and value.is_integer()
