@@ -24,7 +24,9 @@ from normbench.errors import FailedError, UserError
 
 @pytest.fixture(scope="module")
 def embedded() -> packed.Dataset:
-    return load_dataset("cifar10_5k")
+    data = load_dataset("cifar10_5k")
+    assert isinstance(data, packed.Dataset)
+    return data
 
 
 def test_embedded_set_has_so_many_of_each_class(embedded: packed.Dataset) -> None:

@@ -187,7 +187,7 @@ def test_a_gradient_of_stride_zero() -> None:
     """As that of a sum is."""
     x, a, b = random(N, C, H, W), random(C, seed=1), random(C, seed=2)
     gradients = [torch.autograd.grad(f(x, a, b, 0.0).sum(), [x, a, b]) for f in (fused, plain)]
-    close(*gradients)
+    close(gradients[0], gradients[1])
 
 
 @pytest.mark.parametrize("function", [fused, fixed])

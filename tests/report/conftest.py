@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from normbench.record.record import Record, record_of, write_atomically, write_record
+from normbench.record.record import Record, Status, record_of, write_atomically, write_record
 from normbench.report.experiment import Experiment, load, norm_defaults
 from normbench.settings.cell import cell_of
 from normbench.settings.parse import parse
@@ -47,7 +47,7 @@ def settings_of(overrides: dict[str, Any]) -> Settings:
     return parse(data)
 
 
-def result(settings: Settings, status: str = "ok", noise: float = 0.6) -> Record:
+def result(settings: Settings, status: Status = "ok", noise: float = 0.6) -> Record:
     """A record with invented curves: batch norms suffer at small batches."""
     stream = random.Random(
         f"{settings.norm} {settings.batch} {settings.activation} {settings.seed}"
@@ -120,7 +120,7 @@ def write_study(
     return list(written.values())
 
 
-def rewrite(folder: Path, settings: Settings, status: str) -> None:
+def rewrite(folder: Path, settings: Settings, status: Status) -> None:
     """The same run with another end."""
     write_atomically(folder / "record.json", "")
     write_record(folder, result(settings, status))

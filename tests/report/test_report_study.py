@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from normbench.report.store import compact
 from normbench.report.study import Section, sections
 from normbench.report.tables import accuracy, difference, tables
 from normbench.settings.identity import NO_RESULT, NO_RESULT_OF_DATASET
+from normbench.settings.schema import Settings
 
 from .conftest import rewrite, settings_of, write_study
 
@@ -100,10 +102,8 @@ def test_diverged_and_failed_runs_are_counted_and_not_averaged(quick: Path) -> N
     assert list(section.failed()["error"]) == ["the machine was switched off"]
 
 
-def settings_with(settings: object, seed: int, **more: int) -> object:
-    import dataclasses
-
-    return dataclasses.replace(settings, seed=seed, study="quick", **more)  # type: ignore[type-var]
+def settings_with(settings: Settings, seed: int, **more: Any) -> Settings:
+    return dataclasses.replace(settings, seed=seed, study="quick", **more)
 
 
 def test_another_protocol_or_length_is_a_section_of_its_own(quick: Path) -> None:
@@ -163,6 +163,7 @@ def test_a_norm_of_ones_own_that_says_so_stands_at_every_batch(quick: Path) -> N
     experiment = dataclasses.replace(load("quick"), points=points)
     runs = compact(read([quick])).runs
     for says, stands in ((None, 1), (True, 4), (False, 1)):
-        told = runs.assign(per_image=[says if n == "custom" else None for n in runs["norm"]])
+        per_image: Any = [says if n == "custom" else None for n in runs["norm"]]
+        told = runs.assign(per_image=per_image)
         section = sections(experiment, told, None, METRIC)[0]
         assert (section.runs["norm"] == "custom").sum() == 3 * stands

@@ -51,8 +51,11 @@ def finish(job: Job, status: Status = "ok", *rows: Row) -> None:
 
 
 def test_every_combination_with_every_point() -> None:
-    axes = {"norm": ["bn", "gn"], "batch": [2, 8]}
-    points = [{"workers": 8}, {"workers": 1, "norm_stages": [1, 2], "activation": None}]
+    axes: dict[str, list[Any]] = {"norm": ["bn", "gn"], "batch": [2, 8]}
+    points: list[dict[str, Any]] = [
+        {"workers": 8},
+        {"workers": 1, "norm_stages": [1, 2], "activation": None},
+    ]
     found = overrides_of(axes, points)
     assert len(found) == 8
     assert found[0] == ("norm=bn", "batch=2", "workers=8")

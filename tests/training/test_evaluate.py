@@ -54,7 +54,7 @@ def batches(count: int = 5) -> list[Tensor]:
     return list(3 + 2 * torch.randn(shape, generator=numbers, dtype=torch.float64))
 
 
-def trained(norm: nn.Module) -> nn.Module:
+def trained(norm: nn.Module) -> Any:
     """With buffers and parameters that are not the first ones."""
     norm.double().train()
     with torch.no_grad():
@@ -128,7 +128,7 @@ def test_deeper_layers_see_what_training_shows_them() -> None:
 NORMS = ["bn", "bin", "rbn", "sn", "brn", "torch"]
 
 
-def make(name: str) -> nn.Module:
+def make(name: str) -> Any:
     made = nn.BatchNorm2d(CHANNELS) if name == "torch" else create_norm(name, CHANNELS, images=3)
     return trained(made)
 

@@ -35,7 +35,7 @@ def settings_of(cell: Cell, norm: str) -> Settings:
     return cell(norm=options, precision="fp32")
 
 
-def after_three_epochs(run: Run, take: Callable[[object, int], None] | None) -> dict[str, Tensor]:
+def after_three_epochs(run: Run, take: Callable[[Any, int], None] | None) -> dict[str, Tensor]:
     run.model.train()
     for epoch in range(3):
         shown = run.plan(epoch)
@@ -125,7 +125,7 @@ def test_a_replay_holds_what_it_works_on(
 
 def node_of(parameter: Tensor) -> Any:
     """The node of autograd that adds up the parameter's gradient; it lives while a graph holds it."""
-    return parameter.view_as(parameter).grad_fn.next_functions[0][0]  # type: ignore[union-attr]
+    return parameter.view_as(parameter).grad_fn.next_functions[0][0]
 
 
 def test_no_node_from_before_the_capture_lives_on(cell: Cell, tiny: Dataset) -> None:

@@ -108,7 +108,7 @@ def test_the_test_batch_in_random_order(cell: MakeCell, fit: Fit, tiny: Dataset)
     ((images, labels),) = feed.test(32)
     for module in trained.network.modules():
         if hasattr(module, "running_mean"):
-            module.images = 5
+            vars(module)["images"] = 5
             module.train()
     with torch.no_grad():
         logits = trained.network(images[:30])

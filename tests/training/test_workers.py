@@ -67,7 +67,7 @@ def textbook(run: Run, first: nn.Module) -> nn.Module:
                 gradients = [c.grad for c in copies if c.grad is not None]
                 mean = torch.stack(gradients).mean(0) + s.weight_decay * p
                 momentum.mul_(s.momentum).add_(mean)
-                p -= rate * momentum
+                p.sub_(rate * momentum)
             for name, buffer in model.named_buffers():
                 own = torch.stack([r.get_buffer(name) for r in replicas])
                 buffer.copy_(own.double().mean(0))
@@ -81,7 +81,7 @@ def test_as_many_models_with_a_few_images_each(
     averaged: weights and running statistics after an epoch of 8 steps with momentum."""
     settings = cell(norm="bn", batch=2, workers=4, epochs=1, warmup=0.25, lr=0.5)
     run = start(settings, tiny)
-    other = create_model("resnet", TorchNorms(), classes=10, depth=8).double()  # type: ignore[arg-type]
+    other = create_model("resnet", TorchNorms(), classes=10, depth=8).double()
     other.load_state_dict(run.model.state_dict())
     before = copy.deepcopy(run.model.state_dict())
     (row,) = epochs(run, 0, lambda *_: None)

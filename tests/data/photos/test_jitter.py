@@ -16,7 +16,7 @@ from normbench.data.photos.jitter import (
 
 
 def grey(image: Tensor) -> Tensor:
-    return sum(w * c for w, c in zip(GREY, image, strict=True)).expand(3, -1, -1)  # type: ignore[union-attr]
+    return sum(w * c for w, c in zip(GREY, image, strict=True)).expand(3, -1, -1)
 
 
 def step_by_step(image: Tensor, alpha: Tensor, order: Tensor, light: Tensor) -> Tensor:

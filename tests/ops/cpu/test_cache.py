@@ -35,6 +35,7 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def load():
         for path in (shared, own):
             spec = importlib.util.spec_from_file_location(path.stem, path)
+            assert spec is not None and spec.loader is not None
             module = importlib.util.module_from_spec(spec)
             monkeypatch.setitem(sys.modules, path.stem, module)
             spec.loader.exec_module(module)

@@ -6,6 +6,8 @@ import builtins
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -35,7 +37,7 @@ def two_threads():
 
 def draw(
     shape: tuple[int, ...], form: torch.memory_format = FIRST, seed: int = 0, offset: float = 0
-):
+) -> tuple[Any, ...]:
     """x, g in a memory format and scale, shift, p, q [N, C], bound [C]."""
     made = torch.Generator().manual_seed(seed)
     x, g = (torch.randn(shape, generator=made).to(memory_format=form) for _ in range(2))
@@ -47,8 +49,9 @@ def wide(value):
     return value.double() if isinstance(value, Tensor) else value
 
 
-def all_four(module, x, g, scale, shift, p, q, bound):
+def all_four(module: Any, *arguments: Any) -> Iterator[Tensor]:
     """The results of the four functions, affine_of_two also without p and q."""
+    x, g, scale, shift, p, q, bound = arguments
     yield from module.moments(x)
     yield module.affine(x, scale, shift, bound)
     yield from (r for r in module.sums(x, g, scale, shift, bound) if r is not None)
@@ -56,9 +59,9 @@ def all_four(module, x, g, scale, shift, p, q, bound):
     yield module.affine_of_two(x, g, scale, shift, bound, None)
 
 
-def agree(x, g, scale, shift, p, q, bound):
+def agree(*arguments: Any) -> None:
     """Every result within rounding of float64, in float32 and with the strides of x."""
-    arguments = x, g, scale, shift, p, q, bound
+    x, _, scale, *_ = arguments
     scale_of_sums = 1 + x[0, 0].numel() * 1e-2
     ours = list(all_four(cpu, *arguments))
     exact = list(all_four(reference, *map(wide, arguments)))
@@ -117,7 +120,7 @@ def test_forward_and_backward_agree_on_which_pixels_are_below_the_floor(form):
     one = torch.ones_like(x)
     above = cpu.affine(x, scale, shift, 0.0) > 0
     kept = cpu.affine_of_two(x, one, scale, shift, 0.0, None)
-    sums = cpu.sums(x, one, scale, shift, 0.0)
+    sums: Any = cpu.sums(x, one, scale, shift, 0.0)
     assert not above[:, :, 3, 5].any()
     assert torch.equal(kept != 0, above)
     assert torch.equal(sums[0], above.sum((2, 3)).float())
@@ -167,7 +170,8 @@ def test_divergence_stays_visible(form, bad):
         _, expected_var, expected, *_ = all_four(reference, *arguments, low)
         assert torch.equal(var.isnan(), expected_var.isnan())
         torch.testing.assert_close(y, expected, equal_nan=True)
-        sum_gx = cpu.sums(*arguments[:4], low)[1]
+        x, g, scale, shift, *_ = arguments
+        sum_gx = cpu.sums(x, g, scale, shift, low)[1]
         assert not sum_gx[1, 5].isfinite() or bad == float("inf")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -227,7 +228,8 @@ def test_what_cannot_be_traced_runs_as_it_is_and_is_warned_of_once():
 def test_too_many_programs_are_warned_of_once(monkeypatch):
     monkeypatch.setattr(autograd, "MOST_PROGRAMS", 2)
     monkeypatch.setattr(autograd, "_executables", {})
-    module, x = Module(), torch.randn(N, C, H, W)
+    x = torch.randn(N, C, H, W)
+    module: Any = Module()
     for k in range(5):
         module.k = k
         if k == 2:
@@ -252,9 +254,9 @@ def test_a_mistake_comes_through_each_time():
 def test_tracing_leaves_the_module_alone():
     """Also where it fails, and hooks on parameters see nothing of it."""
     module = Module()
-    tensors = {**module._parameters, **module._buffers}
+    tensors: dict[str, Any] = {**module._parameters, **module._buffers}
     before = {name: (t.clone(), t._version) for name, t in tensors.items()}
-    seen = []
+    seen: list[Tensor] = []
     module.first.register_hook(seen.append)
     for odd in (lambda v: v, lambda v: v.cumsum(0)):
 
@@ -264,7 +266,8 @@ def test_tracing_leaves_the_module_alone():
 
         autograd.traced(module, mix, torch.randn(N, C, H, W), None)
     assert not seen
-    for name, t in {**module._parameters, **module._buffers}.items():
+    after: dict[str, Any] = {**module._parameters, **module._buffers}
+    for name, t in after.items():
         assert t is tensors[name]
         assert torch.equal(t, before[name][0])
         assert t._version == before[name][1]
@@ -361,7 +364,8 @@ def test_names_kinds_and_functions_among_the_attributes_count():
         factor = 3.0 if hasattr(module, "a") else getattr(module, "shape", float)(1)
         return moments()[0] * factor, module.second
 
-    module, other, third = Module(), Module(), Module()
+    modules: list[Any] = [Module(), Module(), Module()]
+    module, other, third = modules
     module.a, other.b, third.shape = 2.0, 2.0, lambda k: k + 3.0
     for one in (module, other, third):
         same(one, mix)

@@ -6,6 +6,8 @@ On a GPU, or, where TRITON_INTERPRET=1, on the CPU (`test_triton_anywhere` start
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -53,7 +55,9 @@ def many_parts(monkeypatch):
     tiles.tile_of.cache_clear()
 
 
-def draw(shape, form=FIRST, dtype=torch.float32, seed: int = 0, offset: float = 0):
+def draw(
+    shape, form=FIRST, dtype=torch.float32, seed: int = 0, offset: float = 0
+) -> tuple[Any, ...]:
     """x, g in a memory format and dtype; scale, shift, p, q [N, C] and bound [C] in float32."""
     made = torch.Generator().manual_seed(seed)
     x, g = (torch.randn(shape, generator=made).add_(offset * (i == 0)) for i in range(2))
@@ -63,8 +67,9 @@ def draw(shape, form=FIRST, dtype=torch.float32, seed: int = 0, offset: float = 
     return *big, *(t.to(DEVICE) for t in small)
 
 
-def all_four(module, x, g, scale, shift, p, q, bound):
+def all_four(module: Any, *arguments: Any) -> Iterator[Tensor]:
     """The results of the four functions, affine_of_two also without p and q."""
+    x, g, scale, shift, p, q, bound = arguments
     yield from module.moments(x)
     yield module.affine(x, scale, shift, bound)
     yield from (r for r in module.sums(x, g, scale, shift, bound) if r is not None)
@@ -179,7 +184,7 @@ def test_forward_and_backward_agree_on_which_pixels_are_below_the_floor(form, dt
     one = torch.ones_like(x)
     above = triton.affine(x.float(), scale, shift, 0.0) > 0
     kept = triton.affine_of_two(x, one, scale, shift, 0.0, None)
-    sums = triton.sums(x, one, scale, shift, 0.0)
+    sums: Any = triton.sums(x, one, scale, shift, 0.0)
     assert torch.equal(kept != 0, above)
     assert torch.equal(sums[0], above.sum((2, 3)).float())
     assert torch.equal(sums[2], (~above).sum((2, 3)).float())
@@ -264,7 +269,7 @@ def test_gradients_through_planes(form, of_gradient, dtype):
     assert ours[1].dtype == dtype
 
 
-NORMS = {
+NORMS: dict[str, dict[str, Any]] = {
     "frn": {"activation": "tlu"},
     "bn": {"activation": "relu", "images": 2},
     "gn": {"activation": "relu", "groups": 4},
