@@ -1,4 +1,4 @@
-"""Draws results/planes.svg and .png: which planes each norm pools, as images × channels × pixels.
+"""Draws results/planes.svg: which planes each norm pools, as images × channels × pixels.
 
 python scripts/draw_planes.py [FOLDER]
 """
@@ -62,7 +62,6 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save = {"bbox_inches": "tight", "facecolor": "white", "pad_inches": 0.08}
     figure.savefig(folder / "planes.svg", metadata={"Date": None}, **save)
-    figure.savefig(folder / "planes.png", dpi=150, metadata={"Software": None}, **save)
 
 
 if __name__ == "__main__":
