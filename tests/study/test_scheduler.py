@@ -81,6 +81,7 @@ def test_one_bad_cell_does_not_stop_the_others(folder: Path) -> None:
     assert [one.name for one in again["before"]] == [good.name]
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_every_cell(folder: Path) -> None:
     words = ["train", "-m", "norm=gn,frn", "jobs=2", "epochs=50", "device=cpu"]
     sweep = subprocess.Popen(

@@ -17,6 +17,7 @@ Cell = Callable[..., Settings]
 CPU = torch.device("cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["bn", "sn", "frn", "rbn", "bin", "brn", "ln"])
 def test_four_parts_of_eight_workers_leave_what_one_leaves(cell: Cell, norm: str) -> None:
     """Weights and running statistics after ten steps, in float64."""

@@ -79,6 +79,7 @@ def killed(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> Callable[[Settings, int
 Killed = Callable[[Settings, int], None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 def test_killed_and_resumed_is_never_killed(
     cell: Cell, fit: Fit, killed: Killed, norm: str

@@ -29,6 +29,7 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="test_triton runs on the GPU itself")
 def test_the_kernels_under_the_interpreter():
     """In another process: Triton must be imported with it."""
@@ -91,6 +92,7 @@ def compiled(form: str, dtype: str, floors: int, *shape: int) -> list[list[str]]
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 5, 5)], ids=str)
 def test_the_kernels_compile_for_a_gpu_with_every_floor(shape):
     """The interpreter takes more than the compiler does."""
@@ -98,6 +100,7 @@ def test_the_kernels_compile_for_a_gpu_with_every_floor(shape):
     assert names == ["moments", *["affine", "sums", "affine_of_two", "affine_of_two"] * 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "dtype", "shape"),
     [
