@@ -1,0 +1,1 @@
+"""What the papers claim, each as a contrast of cells, and what the runs here say of it."""
