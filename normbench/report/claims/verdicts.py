@@ -113,3 +113,49 @@ def judged(one: Finding) -> Finding:
     clear = half is not None and abs(value) > half and one.p is not None and one.p < LEVEL
     same = (value > 0) == (one.claim.published > 0)  # type: ignore[operator]
     return replace(one, verdict="unclear" if not clear else "holds" if same else "opposite")
+
+
+def main_section(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs of the network, data, length and protocol that most runs have."""
+    keys = [key for key in ("model", "dataset", "epochs", "protocol", "precision") if key in runs]
+    groups = runs.groupby(keys, dropna=False, sort=False)
+    sizes: pd.Series[int] = groups["seed"].transform("size")
+    return runs[sizes == sizes.max()]
+
+
+def cell_keys(runs: pd.DataFrame) -> list[Hashable]:
+    """The cell of each run: all its settings but the seed, as text."""
+    keys = [key for key in settings_in(runs) if key != "seed"]
+    return [tuple(token(value) for value in row) for row in runs[keys].itertuples(index=False)]
+
+
+def weights_of(
+    contrast: Contrast, runs: pd.DataFrame, cells: Sequence[Hashable]
+) -> dict[Hashable, float] | None:
+    """The contrast over the cells that were run; None where one of its cells was not."""
+    found: dict[Hashable, float] = {}
+    for conditions, weight in contrast.weights.items():
+        fitting = matching(dict(conditions), runs, cells)
+        if len(fitting) > 1:
+            raise UserError(f"claims.csv: {contrast} fits {len(fitting)} cells; give more keys")
+        if not fitting:
+            return None
+        found[fitting[0]] = found.get(fitting[0], 0.0) + weight
+    return found
+
+
+def matching(
+    conditions: dict[str, Any], runs: pd.DataFrame, cells: Sequence[Hashable]
+) -> list[Hashable]:
+    """The cells that fulfil the conditions, which USUAL ones complete. A norm that treats each image
+    by itself was run at one batch for all of the fixed protocol."""
+    fits = pd.Series(True, index=runs.index)
+    for key, value in {**USUAL, **conditions}.items():
+        of_runs = runs[key] if key in runs else pd.Series(None, index=runs.index, dtype=object)
+        same = of_runs.map(token) == token(value)
+        if key in USUAL:
+            same |= of_runs.map(missing) & (value == USUAL[key])
+        if key in ("batch", "workers"):
+            same |= stands_for_all(runs)
+        fits &= same
+    return list(dict.fromkeys(cell for cell, fit in zip(cells, fits, strict=True) if fit))
