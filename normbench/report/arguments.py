@@ -24,6 +24,7 @@ HELP = """\
 normbench report experiment=NAME [key=value ...]   tables and figures of a study, from its records
 normbench report FOLDER...                         the same of any runs
 normbench report results/STUDY                     again, from the CSV files that an earlier one left
+normbench report claims                            what the papers claim, and what the runs say of it
 
   results=results       where the runs are: below results/runs/<study>
   out=DIR               where the report goes; results/<study>

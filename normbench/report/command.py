@@ -33,6 +33,10 @@ WRITERS: dict[str, list[tuple[str, Callable[[Document], str]]]] = {
 
 def run(arguments: list[str]) -> int:
     """The command; the exit code."""
+    if arguments[:1] == ["claims"]:
+        from normbench.report.claims.command import run as run_claims
+
+        return run_claims(arguments[1:])
     if {"-h", "--help"} & set(arguments):
         print(args.HELP + f"Experiments: {', '.join(names())}")
         return 0

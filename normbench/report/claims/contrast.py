@@ -49,7 +49,9 @@ def parse_contrast(text: str) -> Contrast:
 
 def term(words: str, shared: list[str], text: str) -> dict[Conditions, float]:
     """The cells of one term with their weights."""
-    found = re.fullmatch(r"(?:([\d.]+)\s*\*\s*)?(slope\s+)?([\w.]+)(\+ws)?((?:\s+[\w.]+=\S+)*)", words)
+    found = re.fullmatch(
+        r"(?:([\d.]+)\s*\*\s*)?(slope\s+)?([\w.]+)(\+ws)?((?:\s+[\w.]+=\S+)*)", words
+    )
     if found is None:
         raise UserError(f"{text!r} is not a contrast: {words!r} must be NORM KEY=VALUE …")
     factor, slope, norm, standardized, rest = found.groups()
@@ -63,7 +65,9 @@ def term(words: str, shared: list[str], text: str) -> dict[Conditions, float]:
             raise UserError(f"{text!r}: {lists[0]} has a list of values, which only a slope takes")
         return {(("norm", norm), *values): scale}
     if len(lists) != 1:
-        raise UserError(f"{text!r}: a slope needs one key with a list of values, such as batch=2,8,32")
+        raise UserError(
+            f"{text!r}: a slope needs one key with a list of values, such as batch=2,8,32"
+        )
     points = dict(values)[lists[0]]
     doublings = [math.log2(point) for point in points]
     middle = sum(doublings) / len(doublings)

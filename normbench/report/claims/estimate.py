@@ -12,13 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from normbench.report.interval import distribution, quantile
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -35,71 +36,74 @@ class Estimated:
     freedom: int
 
 
-class Pooled:
-    """The fit of one study. cells, seeds: of each run; accuracies: of each run, in percent.
+class Design:
+    """Which cell and which seed each run of a study is of. It holds what does not depend on the
+    accuracies: the shares of the runs in each effect, and the degrees of freedom that are left."""
 
-    images: the number of test images. correct: a run's answers on the test images, 1 for right and 0
-    for wrong, [runs, images]; None: not kept, and the sampling error of the images is left out.
-    """
+    def __init__(self, cells: Sequence[Hashable], seeds: Sequence[Hashable]) -> None:
+        self.cells, self.names = cells, list(dict.fromkeys(cells))
+        others, runs = list(dict.fromkeys(seeds)), range(len(cells))
+        self.matrix: Floats = np.zeros((len(cells), len(self.names) + len(others)))
+        self.matrix[runs, [self.names.index(cell) for cell in cells]] = 1
+        self.matrix[runs, [len(self.names) + others.index(seed) for seed in seeds]] = 1
+        self.inverse: Floats = np.linalg.pinv(self.matrix)
+        self.freedom = len(cells) - int(np.linalg.matrix_rank(self.matrix))
 
-    def __init__(
+    def estimate(
         self,
-        cells: Sequence[Hashable],
-        seeds: Sequence[Hashable],
+        weights: Mapping[Hashable, float],
         accuracies: Sequence[float],
         correct: Floats | None = None,
-    ) -> None:
-        self.names = list(dict.fromkeys(cells))
-        self.cells = cells
-        rows = [self.names.index(cell) for cell in cells]
-        others = list(dict.fromkeys(seeds))
-        design = np.zeros((len(cells), len(self.names) + len(others)))
-        design[range(len(cells)), rows] = 1
-        design[range(len(cells)), [len(self.names) + others.index(s) for s in seeds]] = 1
-        self.y, self.correct = np.asarray(accuracies, dtype=float), correct
-        self.inverse: Floats = np.linalg.pinv(design)
-        self.freedom = len(cells) - int(np.linalg.matrix_rank(design))
-        residual = self.y - design @ (self.inverse @ self.y)
-        self.variance = float(residual @ residual) / self.freedom if self.freedom else None
+    ) -> Estimated:
+        """The contrast Σ weight · cell, of weights that sum to 0.
 
-    def estimate(self, weights: Mapping[Hashable, float]) -> Estimated:
-        """The contrast Σ weight · cell; the weights sum to 0."""
-        row = np.zeros(len(self.inverse))
+        accuracies: of each run, in percent. correct: its answers on the test images, 1 for right and 0
+        for wrong, [runs, images]; None: they were not kept, and the images' part is left out.
+        """
+        y = np.asarray(accuracies, dtype=float)
+        effects = np.zeros(len(self.inverse))
         for name, weight in weights.items():
-            row[self.names.index(name)] = weight
-        shares = row @ self.inverse  # of each run in the estimate
-        value = float(shares @ self.y)
-        if self.variance is None:
+            effects[self.names.index(name)] = weight
+        shares = effects @ self.inverse  # of each run in the estimate
+        value = float(shares @ y)
+        if not self.freedom:
             return Estimated(value, None, None, None, None, 0)
-        of_noise = self.variance * float(shares @ shares)
-        of_images = self.of_images(shares)
-        error = math.sqrt(of_noise + of_images)
-        # Satterthwaite 1946: the images' part is known far better than the noise's
-        freedom = math.floor(self.freedom * ((of_noise + of_images) / of_noise) ** 2) if of_noise else 1
-        freedom = max(1, min(freedom, 10_000))
-        half = quantile(0.975, freedom) * error
-        detectable = half + quantile(0.8, freedom) * error
-        p = 2 * (1 - distribution(abs(value) / error, freedom)) if error else float(value == 0)
-        return Estimated(value, half, detectable, p, math.sqrt(self.variance), self.freedom)
+        residual = y - self.matrix @ (self.inverse @ y)
+        variance = float(residual @ residual) / self.freedom
+        of_noise = variance * float(shares @ shares)
+        of_images = 0.0 if correct is None else self.of_images(shares, correct)
+        return tested(value, of_noise, of_images, math.sqrt(variance), self.freedom)
 
-    def of_images(self, shares: Floats) -> float:
+    def of_images(self, shares: Floats, correct: Floats) -> float:
         """The variance of the estimate, in points², were the test images drawn anew.
 
         What training noise does to single images is in the noise's variance already and is taken off:
-        for n seeds of a cell it is E[answers' variance over the seeds] / n.
+        for n seeds of a cell it is the mean variance of an answer over the seeds, divided by n.
         """
-        if self.correct is None:
-            return 0.0
-        images = self.correct.shape[1]
-        each = 100 * (shares @ self.correct)  # of each image its part of the contrast
-        whole = float(each.var(ddof=1)) / images
+        images: int = correct.shape[1]
+        each = 100 * (shares @ correct)  # of each image its part of the contrast
+        whole: float = float(each.var(ddof=1)) / images
         within = 0.0
         for name in self.names:
             runs = [i for i, cell in enumerate(self.cells) if cell == name]
             if len(runs) > 1:
-                over_seeds = self.correct[runs].var(axis=0, ddof=1).mean()
-                within += 1e4 * float(over_seeds * (shares[runs] ** 2).sum()) / images
-        return max(0.0, whole - within)
+                over_seeds = float(correct[runs].var(axis=0, ddof=1).mean())
+                within += 1e4 * over_seeds * float(np.square(shares[runs]).sum()) / images
+        return max(whole - within, 0.0)
+
+
+def tested(
+    value: float, of_noise: float, of_images: float, deviation: float, freedom: int
+) -> Estimated:
+    """The estimate with its interval and test. The degrees of freedom of the sum of both variances are
+    those of Satterthwaite 1946: that of the images is known far better than that of the noise."""
+    total = of_noise + of_images
+    error = math.sqrt(total)
+    whole = min(10_000, math.floor(freedom * (total / of_noise) ** 2)) if of_noise else freedom
+    half = quantile(0.975, whole) * error
+    more = quantile(0.8, whole) * error
+    p = 2 * (1 - distribution(abs(value) / error, whole)) if error else float(value == 0)
+    return Estimated(value, half, half + more, max(0.0, p), deviation, freedom)
 
 
 def holm(ps: Sequence[float]) -> list[float]:

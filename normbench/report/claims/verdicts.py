@@ -8,6 +8,7 @@ the primary claims of their study, is below 5 % too; the others are exploratory.
 
 from __future__ import annotations
 
+import csv
 import functools
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,11 +18,16 @@ from typing import Any
 
 import pandas as pd
 
+from normbench.errors import UserError
 from normbench.report.claims.contrast import Contrast, parse_contrast
-from normbench.report.claims.estimate import Estimated, Pooled, holm
+from normbench.report.claims.estimate import Design, Estimated, holm
+from normbench.report.experiment import load
 from normbench.report.published import select
+from normbench.report.study import Section, sections
+from normbench.report.values import token
 
 LEVEL = 0.05
+USUAL: dict[str, Any] = {"weight_standardization": False, "evaluate.statistics": "running"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class Finding:
 def claims() -> tuple[Claim, ...]:
     """Every claim, once for each study that can test it."""
     text = (files("normbench.report.claims") / "claims.csv").read_text(encoding="utf-8")
-    rows = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False).to_dict("records")
+    rows = csv.DictReader(StringIO(text))
     found = []
     for row in rows:
         contrast = parse_contrast(row["contrast"])
@@ -78,30 +84,38 @@ def published(row: Mapping[str, str], contrast: Contrast) -> float | None:
     return total
 
 
-def findings(study: str, runs: pd.DataFrame, metric: str) -> list[Finding]:
-    """What the runs of a study say of its claims. runs: as `load_runs` gives them."""
+def findings(study: str, runs: pd.DataFrame) -> list[Finding]:
+    """What the runs of a study, as `load_runs` gives them, say of its claims: those of the network,
+    data, length and protocol that most of them have."""
     about = [claim for claim in claims() if claim.study == study]
-    usable = main_section(runs[runs[metric].notna()]) if len(runs) else runs
-    if usable.empty:
+    experiment = load(study)
+    section = sections(experiment, runs, None, experiment.metric)[0]
+    done = section.runs[section.runs[section.metric].notna()] if len(section.runs) else section.runs
+    if done.empty:
         return [Finding(claim, "not run") for claim in about]
-    cells = cell_keys(usable)
-    fit = Pooled(cells, list(usable["seed"]), list(usable[metric]))
+    first = done.groupby("run")["cell"].transform("min")  # a run that stands for several cells
+    own = dict(zip(done["cell"], first, strict=True))
+    some = done[done["cell"] == first]
+    design = Design(list(some["cell"]), list(some["seed"]))
     found = []
     for claim in about:
-        weights = weights_of(claim.contrast, usable, cells)
+        weights = weights_of(claim.contrast, section, own)
         if weights is None:
             found.append(Finding(claim, "not run"))
             continue
-        measured = fit.estimate(weights)
-        count = sum(cell in weights for cell in cells)
-        found.append(Finding(claim, "", measured, measured.p, count))
+        measured = design.estimate(weights, list(some[section.metric]))
+        found.append(
+            Finding(claim, "", measured, measured.p, int(some["cell"].isin(weights).sum()))
+        )
     return [judged(one) for one in adjusted(found)]
 
 
 def adjusted(found: Sequence[Finding]) -> list[Finding]:
     """The p-values of the primary claims, adjusted for their number."""
     family = [one for one in found if one.claim.primary and one.p is not None]
-    ps = dict(zip(map(id, family), holm([one.p for one in family if one.p is not None]), strict=True))
+    ps = dict(
+        zip(map(id, family), holm([one.p for one in family if one.p is not None]), strict=True)
+    )
     return [replace(one, p=ps.get(id(one), one.p)) for one in found]
 
 
@@ -111,51 +125,33 @@ def judged(one: Finding) -> Finding:
         return one if one.verdict else replace(one, verdict="unclear")
     half, value = one.measured.half, one.measured.value
     clear = half is not None and abs(value) > half and one.p is not None and one.p < LEVEL
-    same = (value > 0) == (one.claim.published > 0)  # type: ignore[operator]
+    same = (value > 0) == (one.claim.published > 0)
     return replace(one, verdict="unclear" if not clear else "holds" if same else "opposite")
 
 
-def main_section(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs of the network, data, length and protocol that most runs have."""
-    keys = [key for key in ("model", "dataset", "epochs", "protocol", "precision") if key in runs]
-    groups = runs.groupby(keys, dropna=False, sort=False)
-    sizes: pd.Series[int] = groups["seed"].transform("size")
-    return runs[sizes == sizes.max()]
-
-
-def cell_keys(runs: pd.DataFrame) -> list[Hashable]:
-    """The cell of each run: all its settings but the seed, as text."""
-    keys = [key for key in settings_in(runs) if key != "seed"]
-    return [tuple(token(value) for value in row) for row in runs[keys].itertuples(index=False)]
-
-
 def weights_of(
-    contrast: Contrast, runs: pd.DataFrame, cells: Sequence[Hashable]
+    contrast: Contrast, section: Section, own: Mapping[int, int]
 ) -> dict[Hashable, float] | None:
-    """The contrast over the cells that were run; None where one of its cells was not."""
+    """The contrast over the cells that were run; None where one of its cells was not.
+
+    own: from a cell with runs to the cell that these are counted under.
+    """
     found: dict[Hashable, float] = {}
     for conditions, weight in contrast.weights.items():
-        fitting = matching(dict(conditions), runs, cells)
+        wanted = {**USUAL, **dict(conditions)}
+        fitting = {
+            own.get(cell)
+            for cell, values in section.values().items()
+            if all(
+                token(values[key] if key in values else section.context.get(key, USUAL.get(key)))
+                == token(value)
+                for key, value in wanted.items()
+            )
+        }
         if len(fitting) > 1:
-            raise UserError(f"claims.csv: {contrast} fits {len(fitting)} cells; give more keys")
-        if not fitting:
+            raise UserError(f"claims.csv: {contrast} fits {len(fitting)} cells of a study")
+        if not fitting or None in fitting:
             return None
-        found[fitting[0]] = found.get(fitting[0], 0.0) + weight
+        cell = fitting.pop()
+        found[cell] = found.get(cell, 0.0) + weight
     return found
-
-
-def matching(
-    conditions: dict[str, Any], runs: pd.DataFrame, cells: Sequence[Hashable]
-) -> list[Hashable]:
-    """The cells that fulfil the conditions, which USUAL ones complete. A norm that treats each image
-    by itself was run at one batch for all of the fixed protocol."""
-    fits = pd.Series(True, index=runs.index)
-    for key, value in {**USUAL, **conditions}.items():
-        of_runs = runs[key] if key in runs else pd.Series(None, index=runs.index, dtype=object)
-        same = of_runs.map(token) == token(value)
-        if key in USUAL:
-            same |= of_runs.map(missing) & (value == USUAL[key])
-        if key in ("batch", "workers"):
-            same |= stands_for_all(runs)
-        fits &= same
-    return list(dict.fromkeys(cell for cell, fit in zip(cells, fits, strict=True) if fit))

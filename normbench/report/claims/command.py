@@ -1,0 +1,134 @@
+"""`normbench report claims`: what the runs here say of what the papers claim."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from normbench.errors import FailedError, UserError, did_you_mean
+from normbench.record.record import write_atomically
+from normbench.report import facts
+from normbench.report.claims.show import NOTE, draw, table
+from normbench.report.claims.verdicts import Finding, claims, findings
+from normbench.report.command import runs_of
+from normbench.report.experiment import load
+from normbench.report.formats import markdown_table
+from normbench.report.frames import read
+from normbench.report.store import compact
+from normbench.report.study import sections
+from normbench.report.tables import Table
+from normbench.report.values import text
+
+HELP = """\
+normbench report claims [study=NAME,...] [key=value ...]   the papers' claims, and what the runs say
+
+  study=NAME,...        only the claims that these studies test; all
+  results=results       where the runs are: below results/runs/<study>, or results/<study>
+  out=DIR               where claims.md, claims.csv and figure_claims.svg go; results
+
+"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The command; the exit code. UserError for an unknown key or study."""
+    if {"-h", "--help"} & set(arguments):
+        print(HELP + f"Studies: {', '.join(studies())}")
+        return 0
+    given = words(arguments)
+    results = Path(given.get("results", "results"))
+    names = given["study"].split(",") if "study" in given else studies()
+    for name in names:
+        if name not in studies():
+            hint = did_you_mean(name, studies()) or f"; there are {', '.join(studies())}"
+            raise UserError(f"study={name}: no claim is tested by it{hint}")
+    found, tables = [], []
+    for name in names:
+        runs = compact(read([runs_of(results, name)])).runs
+        some = findings(name, runs)
+        found += some
+        if any(one.measured for one in some):
+            experiment = load(name)
+            section = sections(experiment, runs, None, experiment.metric)[0]
+            about = facts.recipe(section) + " " + facts.protocol(section.context)
+            tables.append(table(name, some, about))
+    write(found, tables, Path(given.get("out", results)))
+    show(found, tables)
+    return 0
+
+
+def studies() -> list[str]:
+    """The studies that test a claim, in the order of claims.csv."""
+    return list(dict.fromkeys(claim.study for claim in claims()))
+
+
+def words(arguments: Sequence[str]) -> dict[str, str]:
+    """The key=value words."""
+    keys = ("study", "results", "out")
+    given = dict(word.partition("=")[::2] for word in arguments)
+    for key in given:
+        if key not in keys:
+            hint = did_you_mean(key, keys) or f"; there are {', '.join(keys)}"
+            raise UserError(f"normbench report claims has no {key}={hint}")
+    return given
+
+
+def tally(found: Sequence[Finding]) -> str:
+    """How many claims have which verdict: `43 claims: 12 hold, 5 opposite, ...`."""
+    count = Counter(one.verdict for one in found)
+    each = [f"{count[word]} {word}" for word in ("holds", "opposite", "unclear", "not run")]
+    return f"{len(found)} tests of claims: {', '.join(each)}"
+
+
+def write(found: Sequence[Finding], tables: Sequence[Table], out: Path) -> None:
+    """claims.md, claims.csv and the figure."""
+    from matplotlib.style import context
+
+    from normbench.report.figures.style import RULES, saved
+
+    lines = [
+        "# What the papers claim, and what the runs here say",
+        "",
+        tally(found) + ".",
+        "",
+        NOTE,
+    ]
+    for made in tables:
+        lines += ["", f"## {made.title}", "", *markdown_table(made), "", made.note]
+    rows = [row for made in tables for row in made.tidy]
+    file = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: text(value) for key, value in row.items()} for row in rows)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / "claims.md", "\n".join(lines) + "\n")
+        write_atomically(out / "claims.csv", file.getvalue())
+        if rows:
+            with context(RULES, after_reset=True):
+                figure = saved("claims", *draw(found), kinds=["svg"])
+            (out / "figure_claims.svg").write_bytes(figure.files["svg"])
+    except OSError as error:
+        raise FailedError(f"out={out}: {error.strerror}; choose another with out=DIR") from None
+
+
+def show(found: Sequence[Finding], tables: Sequence[Table]) -> None:
+    """The same in the terminal, without the columns that make it wide."""
+    from rich.console import Console
+
+    from normbench.report.terminal import rich_table
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = 200
+    for made in tables:
+        keep = [i for i, head in enumerate(made.header) if head not in ("source", "contrast")]
+        rows = [[row[i] for i in keep] for row in made.rows]
+        console.print(made.title, style="bold")
+        console.print(rich_table(Table("", [made.header[i] for i in keep], rows, 1)))
+        console.print(made.note, style="dim", soft_wrap=True)
+        console.print()
+    console.print(tally(found))
