@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from normbench.errors import UserError
 from normbench.norms.activation import Activated
 from normbench.norms.evaluation import RunningStatistics
-from normbench.norms.plane import Affine, Moments
-from normbench.ops import mapped
+from normbench.norms.plane import Affine, Moments, pool, standardize
+from normbench.ops import Planes, mapped
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Norm(Activated):
     """
 
     auto_activation: ClassVar[str] = "relu"  # what activation="auto" means for this norm
+    has_nonlinearity: ClassVar[bool] = False  # of its own: nonlinear=False leaves it out
+    repeatable: ClassVar[bool] = True  # a second forward pass, without tracking, is as the first
     roles: Mapping[str, Role] = {}  # of the parameters whose role is not Role()
 
     def __init__(
@@ -69,6 +71,32 @@ class Norm(Activated):
             raise UserError(f"{self} got {list(x.shape)}; it takes [N, {self.channels}, H, W]")
         if x.numel() == 0:
             raise UserError(f"{self} got {list(x.shape)}: there is nothing to normalize")
+
+    def from_batch_norm(self, state: dict[str, Tensor], eps: float) -> dict[str, Tensor]:
+        """What this norm starts from in the place of a BN that holds `state`: by the names of its own
+        parameters and buffers, those that it has as well."""
+        return {key: state[key] for key in state.keys() & self.state_dict().keys()}
+
+    def schedule(self, steps: int) -> None:
+        """Told, before training, over how many SGD steps it goes; for norms that change with them."""
+
+    def finish(self, y: Tensor, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        """activation(weight·scale·y + bias) in the dtype and memory format of the input x.
+
+        scale: a factor of each plane, [N, C]. For norms that are no affine map of planes of x.
+        """
+        if self.weight is None:
+            return self.activate(self.laid_out(y, x))
+        dtype = torch.promote_types(y.dtype, torch.float32)
+        weight, bias = self.weight.to(dtype), self.bias.to(dtype)
+        whole = weight if scale is None else scale * weight
+        return self.bend(self.laid_out(Planes(y).affine(whole, bias, self.lower_bound()), x))
+
+    def laid_out(self, y: Tensor, x: Tensor) -> Tensor:
+        """y in the dtype and memory format of x."""
+        last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+        layout = torch.channels_last if last else torch.contiguous_format
+        return y.to(x.dtype, memory_format=layout)
 
     def project(self) -> None:
         """Puts parameters back into their interval; to be called after each optimizer step."""
@@ -154,6 +182,11 @@ def without_tracking() -> Iterator[None]:
         _tracking.reset(token)
 
 
+def tracks() -> bool:
+    """Whether a norm in training moves its running statistics: not `without_tracking`."""
+    return _tracking.get()
+
+
 class BatchStatistics(RunningStatistics, PlaneNorm):
     """A plane norm that pools over the images of a worker and keeps running statistics.
 
@@ -166,11 +199,12 @@ class BatchStatistics(RunningStatistics, PlaneNorm):
     running_var: Tensor
     num_batches_tracked: Tensor | None
 
-    def keep_running(self, momentum: float | None) -> None:
-        """Registers the buffers; to be called once, by the constructor."""
+    def keep_running(self, momentum: float | None, channels: int | None = None) -> None:
+        """Registers the buffers, of all channels unless told; to be called once, by the constructor."""
         self.momentum = momentum
-        self.register_buffer("running_mean", torch.zeros(self.channels))
-        self.register_buffer("running_var", torch.ones(self.channels))
+        channels = channels or self.channels
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
         self.register_buffer("num_batches_tracked", torch.tensor(0))
 
     def running(self, moments: Moments | None = None) -> Moments:
@@ -185,10 +219,19 @@ class BatchStatistics(RunningStatistics, PlaneNorm):
         self.running_mean.copy_(mean)
         self.running_var.copy_(var)
 
+    def batch_norm(self, moments: Moments, eps: float) -> Affine:
+        """BN's map: by the statistics of each worker's images in training, tracked; else the running."""
+        if not self.training:
+            return standardize(self.running(moments), eps)
+        pooled = pool(moments, images=self.images)
+        affine = standardize(pooled, eps)
+        self.track(pooled)
+        return affine
+
     @torch.no_grad()
     def track(self, pooled: Moments) -> None:
         """Moves the running statistics towards `pooled` [N, C], which are equal within a worker."""
-        if not _tracking.get():
+        if not tracks():
             return
         if self.num_batches_tracked is not None:
             self.num_batches_tracked += 1

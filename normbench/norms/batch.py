@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from normbench.norms.base import BatchStatistics
-from normbench.norms.plane import Affine, Moments, pool, standardize
+from normbench.norms.plane import Affine, Moments, standardize
 
 
 class BatchNorm(BatchStatistics):
@@ -34,9 +34,4 @@ class BatchNorm(BatchStatistics):
         return standardize(self.running(), self.eps) if fixed else None
 
     def mix(self, moments: Moments) -> Affine:
-        if not self.training:
-            return standardize(self.running(moments), self.eps)
-        pooled = pool(moments, images=self.images)
-        affine = standardize(pooled, self.eps)
-        self.track(pooled)
-        return affine
+        return self.batch_norm(moments, self.eps)

@@ -28,7 +28,8 @@ def create_norm(
 ) -> nn.Module:
     """The norm `name`: a module from [N, channels, H, W] to the same shape.
 
-    activation: none, relu, tlu, affine_tlu, prelu, or auto (TLU for the FRN family, else ReLU).
+    activation: none, relu, tlu, affine_tlu, prelu, or auto (TLU for the FRN family, none for
+    EvoNorm, which has its own, else ReLU).
     images: images per worker, over which batch statistics are pooled in training (None: the whole
     batch). options: the norm's own. name="custom" with target="module.Class" takes a class of one's
     own with this signature.
@@ -64,10 +65,16 @@ def auto_activation(build: Callable[..., nn.Module]) -> str:
     return str(getattr(build, "auto_activation", "relu"))
 
 
+def has_nonlinearity(build: Callable[..., nn.Module]) -> bool:
+    return bool(getattr(build, "has_nonlinearity", False))
+
+
 @dataclass(frozen=True)
 class NormFactory:
     """What a network asks for its norms: `norm(channels)`, with the run's activation or without.
 
+    A norm that has a nonlinearity of its own (EvoNorm) keeps it where an activation follows, and is
+    without it elsewhere; "auto" adds none to it, and is ReLU at the joints after an addition.
     stages: the stages of the network that get this norm (None: all); the others get `elsewhere`.
     """
 
@@ -82,9 +89,16 @@ class NormFactory:
         activation = self.activation_name() if activated else "none"
         if self.stages is not None and stage not in self.stages:
             return create_norm(self.elsewhere, channels, activation=activation, images=self.images)
+        options = self.options
+        if has_nonlinearity(self.build()):
+            options = {"nonlinear": activated} | options
+            activation = "none" if self.chosen == "auto" else activation
         return create_norm(
-            self.name, channels, activation=activation, images=self.images, **self.options
+            self.name, channels, activation=activation, images=self.images, **options
         )
+
+    def build(self) -> Callable[..., nn.Module]:
+        return norm_class(self.name, self.options.get("target"))
 
     def activation(self, channels: int) -> nn.Module:
         return Activation(channels, self.activation_name())
@@ -93,4 +107,4 @@ class NormFactory:
         """The activation with "auto" answered."""
         if self.chosen != "auto":
             return self.chosen
-        return auto_activation(norm_class(self.name, self.options.get("target")))
+        return "relu" if has_nonlinearity(self.build()) else auto_activation(self.build())

@@ -2,6 +2,7 @@
 
 Singh & Krishnan 2020, arXiv 1911.09737: FRN, eq. 1 to 4; learned ε, section 3; GFRN and LFRN (GN
 and LN without the mean), table 3. Made for the thresholded activation: activation="auto" is TLU.
+RMSNorm: Zhang & Sennrich 2019, arXiv 1910.07467.
 """
 
 from __future__ import annotations
@@ -99,3 +100,10 @@ class LayerFilterResponseNorm(PlaneNorm):
 
     def mix(self, moments: Moments) -> Affine:
         return divide_by_rms(pool(moments, channels=None), self.eps)
+
+
+class RootMeanSquareNorm(LayerFilterResponseNorm):
+    """RMSNorm over C, H and W: LFRN with ReLU for TLU. Its paper has no bias; here it has one, since
+    the convolution leaves it to the norm."""
+
+    auto_activation: ClassVar[str] = "relu"

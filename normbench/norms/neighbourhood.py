@@ -6,7 +6,6 @@ weight and a bias in its paper; here both have, as every norm, so that only the 
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -39,7 +38,7 @@ class LocalResponseNorm(Norm):
     def forward(self, x: Tensor) -> Tensor:
         self.check(x)
         y = F.local_response_norm(wide(x), self.size, self.scale, self.beta, self.k)
-        return finish(self, y, x)
+        return self.finish(y, x)
 
 
 class DivisiveNorm(Norm):
@@ -69,17 +68,8 @@ class DivisiveNorm(Norm):
         u = wide(x)
         u = u - self.box(u)
         y = u * (self.box(u.square()) + self.sigma**2).rsqrt()
-        return finish(self, y, x)
+        return self.finish(y, x)
 
     def box(self, u: Tensor) -> Tensor:
         mean = u.mean(1, keepdim=True)
         return F.avg_pool2d(mean, self.window, stride=1, padding=self.window // 2)
-
-
-def finish(norm: Norm, y: Tensor, x: Tensor) -> Tensor:
-    """Weight, bias and activation of y, in the dtype and memory format of the input x."""
-    assert norm.weight is not None
-    y = y * norm.weight[:, None, None] + norm.bias[:, None, None]
-    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    layout = torch.channels_last if last else torch.contiguous_format
-    return norm.activate(y.to(x.dtype, memory_format=layout))

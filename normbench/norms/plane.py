@@ -74,12 +74,7 @@ def pool(moments: Moments, *, images: int | None = 1, channels: int | None = 1) 
     Raises UserError where a block does not divide [N, C].
     """
     n, c = moments.mean.shape
-    images, channels = images or n, channels or c
-    if n % images:
-        raise UserError(
-            f"images={images} does not divide a batch of {n} images; it is the number of images per"
-            f" worker and may be {divisors(n)}"
-        )
+    images, channels = worker(n, images), channels or c
     if c % channels:
         raise UserError(f"channels={channels} does not divide {c}; it may be {divisors(c)}")
     blocks = n // images, images, c // channels, channels
@@ -87,6 +82,16 @@ def pool(moments: Moments, *, images: int | None = 1, channels: int | None = 1) 
     pooled = mean.mean((1, 3), keepdim=True)
     total = var.mean((1, 3), keepdim=True) + (mean - pooled).square().mean((1, 3), keepdim=True)
     return Moments(over(pooled, n, c), over(total, n, c), moments.count * images * channels)
+
+
+def worker(n: int, images: int | None) -> int:
+    """How many of n images a worker has: `images`, or all. UserError where it does not divide n."""
+    if images and n % images:
+        raise UserError(
+            f"images={images} does not divide a batch of {n} images; it is the number of images per"
+            f" worker and may be {divisors(n)}"
+        )
+    return images or n
 
 
 def over(pooled: Tensor, n: int, c: int) -> Tensor:
@@ -102,16 +107,21 @@ def standardize(moments: Moments, eps: float) -> Affine:
 
     Raises UserError where the moments were taken over a single number.
     """
-    if moments.count == 1:
+    refuse_single(moments.count)
+    if eps < 0:
+        raise UserError(f"eps={eps}: must be 0 or more")
+    scale = torch.rsqrt(moments.var + eps)
+    return Affine(scale, -moments.mean * scale)
+
+
+def refuse_single(count: int) -> None:
+    """UserError for statistics of a single number."""
+    if count == 1:
         raise UserError(
             "cannot normalize by the statistics of a single number (one image of 1×1 pixels, or"
             " instance statistics of 1×1 maps); use larger maps, more images per worker, or a norm"
             " that pools channels (ln, gn) or has no mean (frn with learned_eps)"
         )
-    if eps < 0:
-        raise UserError(f"eps={eps}: must be 0 or more")
-    scale = torch.rsqrt(moments.var + eps)
-    return Affine(scale, -moments.mean * scale)
 
 
 def divide_by_rms(moments: Moments, eps: Tensor | float) -> Affine:

@@ -20,6 +20,12 @@ def without_bn(options: Mapping[str, Any]) -> bool:
     return "bn" not in options.get("using", ("bn",))
 
 
+def as_after(options: Mapping[str, Any]) -> bool:
+    """What holds for the norm that `after` names: GRN itself treats each image by itself."""
+    after = options.get("after")
+    return after is None or per_image(after, {})
+
+
 @dataclass(frozen=True)
 class Entry:
     """A norm of ours.
@@ -47,6 +53,22 @@ NORMS: dict[str, Entry] = {
     "brn": Entry("normbench.norms.renorm.BatchRenorm"),
     "lrn": Entry("normbench.norms.neighbourhood.LocalResponseNorm", per_image=True),
     "dn": Entry("normbench.norms.neighbourhood.DivisiveNorm", per_image=True),
+    "bgn": Entry("normbench.norms.batch_group.BatchGroupNorm"),
+    "bcn": Entry("normbench.norms.batch_channel.BatchChannelNorm"),
+    "iebn": Entry("normbench.norms.instance_enhanced.InstanceEnhancedBatchNorm"),
+    "ibn": Entry("normbench.norms.instance_batch.InstanceAndBatchNorm"),
+    "ssn": Entry("normbench.norms.sparse_switchable.SparseSwitchableNorm", per_image=without_bn),
+    "mode": Entry("normbench.norms.mode.ModeNorm"),
+    "mabn": Entry("normbench.norms.moving_average.MovingAverageBatchNorm"),
+    "rms": Entry("normbench.norms.filter_response.RootMeanSquareNorm", per_image=True),
+    "grn": Entry("normbench.norms.global_response.GlobalResponseNorm", per_image=as_after),
+    "evonorm_s0": Entry("normbench.norms.evonorm.EvoNormS0", per_image=True),
+    "evonorm_b0": Entry("normbench.norms.evonorm.EvoNormB0"),
+    "dyt": Entry("normbench.norms.dynamic_tanh.DynamicTanh", per_image=True),
+    "ln2d": Entry("normbench.norms.position.PositionLayerNorm", per_image=True),
+    "pono": Entry("normbench.norms.position.PositionalNorm", per_image=True),
+    "iternorm": Entry("normbench.norms.whitening.IterativeNorm"),
+    "dbn": Entry("normbench.norms.whitening.DecorrelatedBatchNorm"),
 }
 
 

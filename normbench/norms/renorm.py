@@ -29,6 +29,7 @@ class BatchRenorm(RunningStatistics, PlaneNorm):
     running_mean: Tensor
     running_std: Tensor
     num_batches_tracked: Tensor
+    repeatable = False  # a second forward pass meets statistics that the first has moved
 
     def __init__(
         self,
@@ -53,6 +54,11 @@ class BatchRenorm(RunningStatistics, PlaneNorm):
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_std", torch.ones(channels))
         self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def from_batch_norm(self, state: dict[str, Tensor], eps: float) -> dict[str, Tensor]:
+        std = {"running_std": (state["running_var"] + eps).sqrt()}
+        own = super().from_batch_norm(state, eps)
+        return {key: t for key, t in own.items() if key != "num_batches_tracked"} | std  # warm-up
 
     def fixed_map(self) -> Affine | None:
         if self.training or self.own_weight:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from normbench.norms.base import BatchStatistics
-from normbench.norms.plane import Affine, Moments, pool, standardize
+from normbench.norms.plane import Affine, Moments
 
 
 class RepresentativeBatchNorm(BatchStatistics):
@@ -44,7 +44,7 @@ class RepresentativeBatchNorm(BatchStatistics):
 
     def mix(self, moments: Moments) -> Affine:
         centre = self.centre(moments)
-        whiten = centre.then(self.whiten(centre.push(moments)))
+        whiten = centre.then(self.batch_norm(centre.push(moments), self.eps))
         return whiten.then(self.gate(whiten.push(moments)))
 
     def tracked(self, moments: Moments) -> Moments:
@@ -54,14 +54,6 @@ class RepresentativeBatchNorm(BatchStatistics):
         mean = moments.mean
         weight = 0.0 if self.center_weight is None else self.center_weight.to(mean.dtype)
         return Affine(torch.ones_like(mean), weight * mean)
-
-    def whiten(self, centred: Moments) -> Affine:
-        if not self.training:
-            return standardize(self.running(centred), self.eps)
-        pooled = pool(centred, images=self.images)
-        affine = standardize(pooled, self.eps)
-        self.track(pooled)
-        return affine
 
     def gate(self, white: Moments) -> Affine:
         mean, var, _ = white

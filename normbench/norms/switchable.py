@@ -53,18 +53,22 @@ class SwitchableNorm(BatchStatistics):
             self.num_batches_tracked = None
 
     def mix(self, moments: Moments) -> Affine:
-        wide = moments.mean.dtype
-        weights = self.mean_weight.to(wide).softmax(0), self.var_weight.to(wide).softmax(0)
         parts = {name: self.part(name, moments) for name in self.using}
+        weights = self.ratios(moments.mean.dtype)
         affine = standardize(mixture(weights, list(parts.values())), self.eps)
         if self.training and "bn" in parts:
             self.track(parts["bn"])
         return affine
 
+    def ratios(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """What each part weighs in the mean and in the variance."""
+        return self.mean_weight.to(dtype).softmax(0), self.var_weight.to(dtype).softmax(0)
+
     def learned(self) -> dict[str, Tensor]:
         own = super().learned()
-        for key in ("mean_weight", "var_weight"):
-            own[key] = own[key].softmax(0)
+        own["mean_weight"], own["var_weight"] = (
+            t.detach() for t in self.ratios(self.mean_weight.dtype)
+        )
         return own
 
     def part(self, name: str, moments: Moments) -> Moments:

@@ -15,8 +15,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from normbench.errors import UserError
-from normbench.norms.base import without_tracking
-from normbench.norms.renorm import BatchRenorm
+from normbench.norms.base import Norm, without_tracking
 
 
 def recompute(model: nn.Module, patterns: Sequence[str]) -> nn.Module:
@@ -24,7 +23,7 @@ def recompute(model: nn.Module, patterns: Sequence[str]) -> nn.Module:
 
     patterns: names of modules as `named_modules` has them, `*` for anything: `stages.*`. A module in
     one that is named already is left to it. The gradients are those of before.
-    UserError for a pattern that names none, and for Batch Renorm, whose second pass would differ.
+    UserError for a pattern that names none, and for a norm whose second pass would differ.
     """
     names = [name for name, _ in model.named_modules() if name]
     for pattern in patterns:
@@ -39,11 +38,12 @@ def recompute(model: nn.Module, patterns: Sequence[str]) -> nn.Module:
         named = any(fnmatchcase(name, pattern) for pattern in patterns)
         if not name or not named or any(name.startswith(f"{outer}.") for outer in done):
             continue
-        if any(isinstance(inner, BatchRenorm) for inner in module.modules()):
-            raise UserError(
-                f"recompute={name!r}: brn uses running statistics that its first pass has moved;"
-                " use accumulate=… to save memory"
-            )
+        for inner in module.modules():
+            if isinstance(inner, Norm) and not inner.repeatable:
+                raise UserError(
+                    f"recompute={name!r}: {type(inner).__name__} depends on what its first pass has"
+                    " moved, and its second would differ; use accumulate=… to save memory"
+                )
         done.append(name)
         module.forward = again(module)
     return model

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from normbench.data import Dataset, EpochBatches, Feed, FolderDataset, load_dataset, stream
 from normbench.errors import FailedError, UserError
+from normbench.norms import Norm
 from normbench.ops import use
 from normbench.record import record
 from normbench.record.display import Follower
@@ -179,6 +180,7 @@ class Run:
         """Everything at its first values, images and network on the device."""
         feed = data.on(device, channels_last=settings.channels_last)
         model = seeded_network(settings, device)
+        announce(model, settings.epochs * (feed.images // settings.sgd_batch))
         step = Step(model, settings, device)
         return cls(settings, device, model, step, feed)
 
@@ -269,6 +271,13 @@ class Run:
             return []
         self.step.load(state)
         return list(state["rows"])
+
+
+def announce(model: nn.Module, steps: int) -> None:
+    """Tells every norm over how many SGD steps it will be trained."""
+    for module in model.modules():
+        if isinstance(module, Norm):
+            module.schedule(steps)
 
 
 @contextmanager

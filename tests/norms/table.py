@@ -3,71 +3,19 @@ walks over all of them. An exception is a field of the row, never a name in a te
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from normbench import create_norm
-from normbench.norms import per_image
+from normbench.norms import Role
 
 from . import own_norms, textbook
+from .row import ACTIVATIONS, CHANNELS, RUNNING, Row, full
+from .table_beyond import BEYOND
 
-CHANNELS = 6
-ACTIVATIONS = tuple(textbook.ACTIVATIONS)
+__all__ = ["ACTIVATIONS", "CHANNELS", "Row", "full"]
 
-
-@dataclass(frozen=True)
-class Row:
-    name: str
-    norm: str
-    formula: Callable[..., Tensor]
-    options: dict[str, Any] = field(default_factory=dict)
-    formula_options: dict[str, Any] | None = None  # where they are not `options`
-    initial: dict[str, Tensor] = field(default_factory=dict)  # the state beside weight and bias
-    affine: tuple[str, ...] = ("weight", "bias")
-    auto: str = "relu"  # what activation="auto" is
-    activations: tuple[str, ...] = ACTIVATIONS
-    plane: bool = True  # an affine map of each plane, by its moments
-    min_pixels: int = 1  # of a plane, in training with several images
-    min_pixels_alone: int = 1  # the same for a single image
-    gradcheck_options: dict[str, Any] = field(default_factory=dict)
-    tolerance: float = 1e-9  # in float64
-
-    def __str__(self) -> str:
-        return self.name
-
-    @property
-    def per_image(self) -> bool:
-        """What the norm declares: training sees one image at a time."""
-        return per_image(self.norm, self.options)
-
-    def create(self, channels: int = CHANNELS, **more: Any) -> nn.Module:
-        """The norm in float64, with its initial parameters."""
-        return create_norm(self.norm, channels, **(self.options | more)).double()
-
-    def reference(self, x: Tensor, state: dict[str, Tensor], training: bool) -> Tensor:
-        """The textbook's output before the activation; moves the running statistics of `state`."""
-        options = self.options if self.formula_options is None else self.formula_options
-        return self.formula(x, state, training, **options)
-
-    def state(self) -> dict[str, Tensor]:
-        """All that a new norm without activation holds."""
-        both = {"weight": full(1), "bias": full(0)}
-        return {key: both[key] for key in self.affine} | self.initial
-
-
-def full(value: float, length: int = CHANNELS) -> Tensor:
-    return torch.full((length,), float(value), dtype=torch.float64)
-
-
-RUNNING = {
-    "running_mean": full(0),
-    "running_var": full(1),
-    "num_batches_tracked": torch.tensor(0),
-}
 RENORM = {
     "running_mean": full(0),
     "running_std": full(1),
@@ -78,6 +26,7 @@ SCALE = {"scale_weight": full(0), "scale_bias": full(1)}
 SWITCH = {"mean_weight": full(1, 3), "var_weight": full(1, 3)}
 SWITCH_TWO = {"mean_weight": full(1, 2), "var_weight": full(1, 2)}
 BN_RUNNING = {"running_mean": full(0), "running_var": full(1)}
+GATE = Role(decay=False, lr_multiplier=10.0, interval=(0.0, 1.0))
 STEADY = {"r_max": 1.0, "d_max": 0.0, "warmup": False}  # r = 1 and d = 0 always
 
 
@@ -128,7 +77,7 @@ ROWS = [
         tolerance=1e-6),  # where a plane is constant
     rbn("rbn-centering-only", CENTRE, scaling=False),
     rbn("rbn-scaling-only", SCALE, centering=False),
-    Row("bin", "bin", textbook.bin_, initial={"gate": full(1)} | RUNNING,
+    Row("bin", "bin", textbook.bin_, initial={"gate": full(1)} | RUNNING, roles={"gate": GATE},
         min_pixels=2, min_pixels_alone=2),
     brn("brn"),
     brn("brn-short-warmup", warmup=50_000),
@@ -144,6 +93,7 @@ ROWS = [
         formula_options={}, min_pixels_alone=2),
     Row("own-module", "custom", textbook.pixel, options={"target": f"{OWN}.PixelNorm"},
         formula_options={}, plane=False, affine=(), activations=("none", "relu")),
+    *BEYOND,
 ]  # fmt: skip
 PLANE_ROWS = [row for row in ROWS if row.plane]
 POOLING_ROWS = [row for row in ROWS if not row.per_image]
@@ -171,7 +121,7 @@ def perturbed(norm: nn.Module, seed: int = 1) -> nn.Module:
     for buffer in norm.buffers():
         if buffer.is_floating_point():
             buffer.copy_(0.5 + torch.rand(buffer.shape, generator=random, dtype=torch.float64))
-        else:
+        elif buffer.dtype == torch.int64:
             buffer.fill_(17_000)  # steps; in the middle of Batch Renorm's warm-up
     return norm
 

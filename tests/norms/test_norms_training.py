@@ -12,6 +12,7 @@ from ..cases import each
 from . import textbook
 from .table import ACTIVATIONS, CHANNELS, ROWS, Row, close, full, gradients, images, perturbed
 
+SHOWN_AS = {"eps_learned": "epsilon"}
 OURS = [row for row in ROWS if row.norm in NORMS]
 
 
@@ -20,20 +21,18 @@ def test_the_default_role_is_ordinary_training() -> None:
 
 
 @each("row", OURS)
-def test_only_a_gate_has_a_role_of_its_own(row: Row) -> None:
+def test_roles_are_those_of_the_row(row: Row) -> None:
     norm = row.create()
     assert isinstance(norm, Norm)
-    names = {name for name, _ in norm.named_parameters()}
-    assert norm.roles.keys() <= names
-    gate = Role(decay=False, lr_multiplier=10.0, interval=(0.0, 1.0))
-    assert norm.roles == ({"gate": gate} if "gate" in names else {})
+    assert norm.roles.keys() <= {name for name, _ in norm.named_parameters()}
+    assert norm.roles == row.roles
 
 
 @each("row", OURS)
-def test_project_clamps_the_gate_and_nothing_else(row: Row) -> None:
+def test_project_clamps_into_the_interval_of_a_role_and_nothing_else(row: Row) -> None:
     norm = row.create(activation="auto")
     for parameter in norm.parameters():
-        parameter.data.copy_(torch.linspace(-1, 2, len(parameter)))
+        parameter.data.copy_(torch.linspace(-1, 2, parameter.numel()).view_as(parameter))
     before = {name: p.detach().clone() for name, p in norm.named_parameters()}
     norm.project()
     for name, parameter in norm.named_parameters():
@@ -43,7 +42,7 @@ def test_project_clamps_the_gate_and_nothing_else(row: Row) -> None:
         assert parameter.requires_grad
 
 
-@each("row", OURS)
+@each("row", [row for row in OURS if row.affine])
 def test_a_step_and_a_projection_lower_the_loss(row: Row) -> None:
     """Every parameter takes a gradient, and the norm trains."""
     norm = perturbed(row.create(activation="auto", **row.gradcheck_options))
@@ -66,7 +65,8 @@ def test_a_step_and_a_projection_lower_the_loss(row: Row) -> None:
 def test_what_a_norm_says_it_learned_is_beside_weight_and_bias(row: Row) -> None:
     norm = row.create(activation="auto")
     hidden = {"weight", "bias"}
-    assert len(norm.learned()) == sum(name not in hidden for name, _ in norm.named_parameters())
+    own = {name for name, _ in norm.named_parameters(recurse=False)}
+    assert norm.learned().keys() == {SHOWN_AS.get(name, name) for name in own - hidden}
     assert all(not value.requires_grad for value in norm.learned().values())
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
 
 from normbench.errors import UserError
-from normbench.norms import create_norm, norm_class, options_of
+from normbench.norms import Norm, create_norm, norm_class, options_of
 from normbench.norms.activation import Activation
 from normbench.norms.convert.calls import cap_of, without_floor
 from normbench.norms.convert.followers import Followers, followers
@@ -193,14 +193,13 @@ def take_over(new: nn.Module, old: BatchNorm) -> None:
     """Weight, bias and running statistics of the old layer, and whether they are trained."""
     ours = dict(new.named_parameters()) | dict(new.named_buffers())
     theirs = dict(old.named_parameters()) | dict(old.named_buffers())
-    if "running_mean" in ours and "running_mean" not in theirs:
+    if "running_mean" not in theirs and any(name.startswith("running_") for name in ours):
         raise UserError(
             "a BatchNorm2d with track_running_stats=False has no running statistics to give;"
             " convert_norms can replace it only by a norm without them, such as gn or frn"
         )
-    if "running_std" in ours:  # Batch Renorm keeps a deviation, and its warm-up begins now
-        ours["running_std"].copy_((theirs["running_var"] + old.eps).sqrt())
-        del theirs["num_batches_tracked"]
+    if isinstance(new, Norm):
+        theirs = new.from_batch_norm(theirs, old.eps)
     for key in ours.keys() & theirs.keys():
         ours[key].copy_(theirs[key])
         if isinstance(ours[key], nn.Parameter):
@@ -208,14 +207,16 @@ def take_over(new: nn.Module, old: BatchNorm) -> None:
 
 
 def inherited(old: BatchNorm, name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """eps and momentum of the old layer, for norms that keep the same running statistics."""
+    """eps and momentum of the old layer, for norms with running statistics whose own are torch's."""
     known = options_of(norm_class(name, options.get("target")))
-    if "momentum" not in known or name == "brn":
+    if "momentum" not in known:
         return {}
-    both = {"eps": old.eps, "momentum": old.momentum}
-    if name == "sn" and old.momentum is None:  # it keeps no count for a cumulative mean
-        del both["momentum"]
-    return {key: value for key, value in both.items() if key in known and key not in options}
+    usual = nn.BatchNorm2d(1)
+    both = {key: getattr(old, key) for key in ("eps", "momentum") if key not in options}
+    if type(None) not in get_args(known["momentum"].annotation) and old.momentum is None:
+        both.pop("momentum", None)  # it keeps no count for a cumulative mean
+    same = {key for key in both if key in known and known[key].default == getattr(usual, key)}
+    return {key: both[key] for key in same}
 
 
 def device_of(layer: BatchNorm) -> torch.device | None:

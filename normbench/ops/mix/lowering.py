@@ -71,6 +71,18 @@ def stacked(trace: Trace, out: Tensor, values: Sequence[Tensor], dim: int = 0) -
         trace.add("copy", part, value)
 
 
+def joined(trace: Trace, out: Tensor, values: Sequence[Tensor], dim: int = 0) -> None:
+    start = 0
+    for value in values:
+        trace.add("copy", out.narrow(dim, start, value.shape[dim]), value)
+        start += value.shape[dim]
+
+
+def unsliced(trace: Trace, out: Tensor, value: Tensor, _: Any, *where: int) -> None:
+    trace.add("copy", out, 0.0)
+    trace.add("copy", aten.slice(out, *where), value)
+
+
 LOWERED: dict[Any, Lower] = {
     aten.add.Tensor: same("add"),
     aten.sub.Tensor: same("sub"),
@@ -103,6 +115,8 @@ LOWERED: dict[Any, Lower] = {
     aten.zeros_like.default: lambda trace, out, _: trace.add("copy", out, 0.0),
     aten.scalar_tensor.default: same("copy"),
     aten.stack.default: stacked,
+    aten.cat.default: joined,
+    aten.slice_backward.default: unsliced,
     aten.sum.default: reduced("sum"),
     aten.sum.dim_IntList: reduced("sum"),
     aten.mean.default: reduced("mean"),
