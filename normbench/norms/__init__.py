@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from normbench.norms.base import BatchStatistics, Norm, PlaneNorm, Role
+    from normbench.norms.base import BatchStatistics, Norm, PlaneNorm
     from normbench.norms.create import NormFactory, create_norm, options_of
     from normbench.norms.plane import (
         Affine,
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         standardize,
     )
     from normbench.norms.registry import NORMS, norm_class, per_image
+    from normbench.norms.roles import Role
 
 __all__ = [
     "NORMS", "Affine", "BatchStatistics", "Moments", "Norm", "NormFactory", "PlaneNorm", "Role",
@@ -29,9 +30,10 @@ __all__ = [
 ]  # fmt: skip
 
 NAMES = {
-    "base": "BatchStatistics Norm PlaneNorm Role",
+    "base": "BatchStatistics Norm PlaneNorm",
     "create": "NormFactory create_norm options_of",
     "plane": "Affine Moments blend divide_by_rms mixture pool standardize",
+    "roles": "Role",
     "registry": "NORMS norm_class per_image",
 }
 MODULE = {name: module for module, names in NAMES.items() for name in names.split()}

@@ -15,7 +15,6 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -25,17 +24,8 @@ from normbench.errors import UserError
 from normbench.norms.activation import Activated
 from normbench.norms.evaluation import RunningStatistics
 from normbench.norms.plane import Affine, Moments, pool, standardize
+from normbench.norms.roles import Role, project_own
 from normbench.ops import Planes, mapped
-
-
-@dataclass(frozen=True)
-class Role:
-    """How a parameter is trained: with weight decay or not, at which multiple of the learning rate,
-    and into which interval it is projected after each step."""
-
-    decay: bool = True
-    lr_multiplier: float = 1.0
-    interval: tuple[float, float] | None = None
 
 
 class Norm(Activated):
@@ -101,14 +91,6 @@ class Norm(Activated):
     def project(self) -> None:
         """Puts parameters back into their interval; to be called after each optimizer step."""
         project_own(self)
-
-
-def project_own(module: nn.Module) -> None:
-    """Puts a module's own parameters into the intervals that its `roles`, if any, declare."""
-    for name, role in getattr(module, "roles", {}).items():
-        parameter = getattr(module, name, None)
-        if parameter is not None and role.interval is not None:
-            parameter.data.clamp_(*role.interval)
 
 
 class PlaneNorm(Norm):

@@ -7,8 +7,9 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from normbench.norms.base import BatchStatistics, Role
+from normbench.norms.base import BatchStatistics
 from normbench.norms.plane import Affine, Moments, blend, pool, standardize
+from normbench.norms.roles import Role
 
 
 class BatchInstanceNorm(BatchStatistics):

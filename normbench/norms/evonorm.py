@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from normbench.errors import UserError
-from normbench.norms.base import Norm, Role, move, tracks, wide
+from normbench.norms.base import Norm, move, tracks, wide
 from normbench.norms.group import group_size
 from normbench.norms.plane import Moments, pool, refuse_single
+from normbench.norms.roles import Role
 from normbench.ops import Planes
 
 

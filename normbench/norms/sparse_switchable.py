@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from normbench.errors import UserError
-from normbench.norms.base import Role, tracks
+from normbench.norms.base import tracks
 from normbench.norms.plane import Affine, Moments
+from normbench.norms.roles import Role
 from normbench.norms.switchable import PARTS, SwitchableNorm
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from normbench.norms import Role
-from normbench.norms.base import project_own
+from normbench.norms.roles import project_own
 from normbench.settings.schema import Settings
 
 
