@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -17,7 +16,7 @@ from normbench.record.record import DONE
 from normbench.report.experiment import Experiment, metric_for, norm_defaults, usual_options
 from normbench.report.frames import OF_RECORD
 from normbench.report.store import no_result
-from normbench.report.values import Values, keys_of, objects, rows, text, token
+from normbench.report.values import Values, keys_of, objects, plain, rows, text, token
 from normbench.settings.schema import FIXED_SGD_BATCH
 
 FAILED = ("failed", "out_of_memory")
@@ -134,17 +133,13 @@ def shared_settings(experiment: Experiment, runs: pd.DataFrame) -> pd.DataFrame:
         for key, usual in usual_options(str(norm)).items():
             if f"norm.{key}" in context:
                 values = context.loc[own, f"norm.{key}"]
-                values[values.isin([token(as_tuple(value)) for value in usual])] = ""
+                values[values.isin([token(plain(value)) for value in usual])] = ""
                 context.loc[own, f"norm.{key}"] = values
     fixed = runs["protocol"] == "fixed"
     context["sgd_batch"] = (runs["batch"] * runs["workers"]).map(str).where(fixed, "")
     for key in {"batch", "workers"} & set(context):
         context.loc[fixed, key] = ""
     return context
-
-
-def as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def stands_for_all(runs: pd.DataFrame) -> pd.Series[bool]:
