@@ -16,6 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from rich.console import Console
 
 from normbench.cli import main as cli
+from normbench.cli.hydra import compose
 from normbench.data import Dataset, Split
 from normbench.record.display import Display
 from normbench.record.record import Record
@@ -32,7 +33,7 @@ IMAGES, TEST_IMAGES, SIZE, CLASSES = 64, 32, 16, 10
 def plain(*overrides: str) -> dict[str, Any]:
     """The configuration as it is composed from conf/, as plain data."""
     try:
-        return cli.compose(overrides)
+        return compose(overrides)
     finally:
         GlobalHydra.instance().clear()
 

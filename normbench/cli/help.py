@@ -28,6 +28,11 @@ normbench: how normalization layers behave when each worker sees only a few imag
 """
 
 
+def complain(error: Exception | str) -> None:
+    """One line on stderr."""
+    print("normbench:", " ".join(str(error).split()), file=sys.stderr)
+
+
 def train_help() -> str:
     """How to use `train`, with every setting, its default and its meaning, from its own file."""
     groups = "\n".join(

@@ -31,6 +31,8 @@ def initialize(net: nn.Module, generator: torch.Generator | None) -> None:
     Norms keep their own start and take nothing from `generator`, so that two networks that differ
     only in the norm start from equal weights.
     """
+    if any(parameter.is_meta for parameter in net.parameters()):
+        return  # shapes alone; drawing nothing would import half of torch
     for module in net.modules():
         if isinstance(module, Conv):
             nn.init.kaiming_normal_(

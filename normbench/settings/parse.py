@@ -20,7 +20,9 @@ from normbench.settings.schema import (
     Settings,
 )
 
-NOT_OF_A_RUN = ("jobs", "jobs_per_gpu", "seeds", "axes", "points", "report", "gn_groups")
+NOT_OF_A_RUN = (
+    *("jobs", "jobs_per_gpu", "seeds", "axes", "points", "paper_setup", "report", "gn_groups"),
+)  # settings of a sweep, and what other settings are made of
 
 
 def parse(data: Mapping[str, Any]) -> Settings:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import product
+from math import prod
 from typing import Any
 
 from normbench.errors import UserError
+
+MOST_CELLS = 50_000
 
 
 def whole(key: str, value: Any) -> int:
@@ -16,6 +19,16 @@ def whole(key: str, value: Any) -> int:
     return value
 
 
+def bounded(cells: int) -> int:
+    """The number of cells, where a study may have so many; else a UserError."""
+    if cells > MOST_CELLS:
+        raise UserError(
+            f"{cells:,} cells: a study has at most {MOST_CELLS:,}, which take weeks at a minute each;"
+            " give fewer seeds or values, or several studies"
+        )
+    return cells
+
+
 def is_list(text: str) -> bool:
     """Whether a word's value is a list of values, such as `2,8`, and not one that has a comma in it."""
     return "," in text and text[0] not in "[{'\""
@@ -23,16 +36,18 @@ def is_list(text: str) -> bool:
 
 def grid(
     study: Mapping[str, Any], given: Mapping[str, str]
-) -> tuple[dict[str, list[Any]], list[dict[str, Any]]]:
+) -> tuple[dict[str, Sequence[Any]], list[dict[str, Any]]]:
     """Axes and points of a study, narrowed and widened by what the command line gives.
 
     UserError where no point has the values that are asked for.
     """
     of_points = {key for point in study["points"] for key in point}
-    axes = {key: [given[key]] if key in given else list(v) for key, v in study["axes"].items()}
+    axes: dict[str, Sequence[Any]] = {
+        key: [given[key]] if key in given else list(v) for key, v in study["axes"].items()
+    }
     axes |= {k: v.split(",") for k, v in given.items() if is_list(v) and k not in of_points}
     if "seed" not in axes and "seed" not in given:
-        axes["seed"] = list(range(whole("seeds", study["seeds"])))
+        axes["seed"] = range(bounded(whole("seeds", study["seeds"])))
     points = study["points"]
     for key in of_points & given.keys():
         points = [point for point in points if text(point.get(key)) in given[key].split(",")]
@@ -48,6 +63,7 @@ def overrides_of(
     for key, values in axes.items():
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
             raise UserError(f"axes.{key}={values!r} must be a list of values, at least one")
+    bounded(prod(len(values) for values in axes.values()) * max(1, len(points)))
     combinations = [
         tuple(f"{key}={text(value)}" for key, value in zip(axes, values, strict=True))
         for values in product(*axes.values())

@@ -14,6 +14,21 @@ from typing import Literal
 from normbench.errors import UserError
 from normbench.record.record import SETTINGS, Record, read_record
 from normbench.settings.cell import Cell
+from normbench.settings.schema import Settings
+
+OF_TRAINING = (
+    *("seed", "epochs", "lr", "lr_batch", "momentum", "nesterov", "weight_decay", "warmup"),
+    *(
+        "norm_weight_decay",
+        "schedule",
+        "milestones",
+        "decay",
+        "label_smoothing",
+        "study",
+        "results",
+    ),
+)  # settings that make no difference to whether the network can run
+CHECKED = [f.name for f in dataclasses.fields(Settings) if f.name not in OF_TRAINING]
 
 State = Literal["done", "unfinished", "failed", "invalid", "new"]
 
@@ -57,7 +72,7 @@ def distinct(jobs: Iterable[Job]) -> list[Job]:
 
 
 def checked(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs, those that cannot work with their error; seeds of one cell are checked once."""
+    """The jobs, those that cannot work with their error; each network is checked once."""
     from normbench.training.network import check
 
     errors: dict[object, str | None] = {}
@@ -65,7 +80,7 @@ def checked(jobs: Sequence[Job]) -> list[Job]:
     for job in jobs:
         if job.cell is not None and job.state() != "done":
             settings = job.cell.settings
-            key = repr(dataclasses.replace(settings, seed=0))
+            key = repr([getattr(settings, name) for name in CHECKED])
             if key not in errors:
                 try:
                     check(settings)

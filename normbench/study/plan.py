@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
@@ -43,6 +43,38 @@ def seconds_left(jobs: Sequence[Job], at_a_time: int) -> float | None:
     return mean(times) * open_ / at_a_time
 
 
+METRICS = {
+    "final_top1_percent": "final accuracy",
+    "best_top1_percent": "best accuracy of all epochs",
+    "median_last5_top1_percent": "median accuracy of the last five epochs",
+}
+
+
+def describe(jobs: Sequence[Job], paper_setup: str | None, metric: str | None) -> str:
+    """One line: how many cells, what they are trained on and how, what is compared, and the words
+    for the set-up of the paper, where that is known."""
+    settings = [job.cell.settings for job in jobs if job.cell]
+    facts = [
+        listed(s.model.label for s in settings),
+        listed(s.dataset.label for s in settings),
+        listed(f"{s.protocol} protocol" for s in settings),
+        listed(str(s.sgd_batch) for s in settings) + " images a step",
+        listed(str(s.epochs) for s in settings) + " epochs",
+        METRICS.get(metric or "", ""),
+    ]
+    count = f"{len(jobs)} cell{'s' * (len(jobs) != 1)}"
+    words = f"{count}: {', '.join(filter(None, facts))}" if settings else count
+    return f"{words}; the paper's own set-up: {paper_setup}" if paper_setup else words
+
+
+def listed(words: Iterable[str]) -> str:
+    """Each once, in their order: a, b and c; where there are more than four, the first and the last."""
+    each = list(dict.fromkeys(words))
+    if len(each) > 4:
+        return f"{each[0]} to {each[-1]}"
+    return " and ".join(filter(None, [", ".join(each[:-1]), each[-1]]))
+
+
 def plan(jobs: Sequence[Job], at_a_time: int) -> list[str]:
     """Each cell and where it stands; at the end, how many stand where and how long the rest takes."""
     lines, counts = [], dict.fromkeys(("done", "unfinished", "failed", "invalid", "new"), 0)
@@ -50,7 +82,7 @@ def plan(jobs: Sequence[Job], at_a_time: int) -> list[str]:
         state = job.state()
         counts[state] += 1
         lines.append(f"{state:10s} {job.name}" + (f": {job.error}" if job.error else ""))
-    left = seconds_left(jobs, at_a_time)
+    left = seconds_left(jobs, at_a_time) if counts["done"] else None
     time = "nothing has run yet to tell how long" if left is None else f"about {clock(left)} left"
     summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     return [*lines, f"{len(jobs)} cells: {summary}; {time}, {at_a_time} at a time"]

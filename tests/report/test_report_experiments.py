@@ -157,7 +157,7 @@ def test_table_2_of_the_gn_paper_is_what_it_prints() -> None:
 @pytest.mark.parametrize("norm", ["gn", "gfrn", "bn", "sn"])
 def test_defaults_are_those_that_a_run_has(norm: str) -> None:
     """The report reads the files itself: its values are those that a sweep composes, at every scale."""
-    from normbench.cli.main import compose
+    from normbench.cli.hydra import compose
 
     composed = {k: v for k, v in compose([f"norm={norm}"])["norm"].items() if k != "name"}
     assert experiments.norm_defaults(norm) == composed

@@ -14,7 +14,8 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from rich.console import Console
 
-from normbench.cli import main as cli
+from normbench.cli.hydra import configuration
+from normbench.cli.jobs import jobs_of
 from normbench.record.record import read_record
 from normbench.study.jobs import Job
 from normbench.study.plan import Slots
@@ -37,7 +38,7 @@ class Killed(PlaneNorm):
 
 def job(*overrides: str) -> Job:
     try:
-        return cli.job(overrides)
+        return jobs_of([overrides], configuration)[0]
     finally:
         GlobalHydra.instance().clear()
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
 
 from normbench.cli import main as cli
+from normbench.cli.hydra import compose, configuration
+from normbench.cli.jobs import cell, jobs_of
 from normbench.errors import UserError
 from normbench.record.record import Row, Status, record_of, write_record, write_settings
 from normbench.settings.cell import Cell
@@ -26,7 +31,7 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 def job(*overrides: str) -> Job:
-    return cli.job(overrides)
+    return jobs_of([overrides], configuration)[0]
 
 
 def row(accuracy: float) -> Row:
@@ -143,7 +148,8 @@ def test_dry_run_lists_and_trains_nothing(
     code = cli.main(["sweep", "norm=bn,gn", "batch=2,8", "seeds=2", "norm.eps=1e-3", "--dry-run"])
     lines = capsys.readouterr().out.splitlines()
     assert code == 0
-    assert len(lines) == 9
+    assert len(lines) == 10
+    assert lines[0].startswith("8 cells: resnet8, cifar10_5k, scaled protocol, 16 and 64 images")
     assert lines[-1].startswith("8 cells: 8 new;")
     assert list(tmp_path.iterdir()) == []
 
@@ -151,21 +157,31 @@ def test_dry_run_lists_and_trains_nothing(
 def test_an_axis_of_an_experiment_can_be_narrowed(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["sweep", "experiment=gn_table2", "norm=bn", "batch=2,4", "seed=5", "--dry-run"]
     assert cli.main(words) == 0
-    names = [line.split()[1] for line in capsys.readouterr().out.splitlines()[:-1]]
+    names = [line.split()[1] for line in capsys.readouterr().out.splitlines()[1:-1]]
     assert [name.rsplit("-", 1)[0] for name in names] == ["bn-b2x16-s5", "bn-b4x8-s5"]
 
 
-@pytest.mark.parametrize("words", [["nonsense"], ["norm=fnr"], ["seeds=0"], ["jobs=0", "norm=bn"]])
-def test_mistakes_end_with_code_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    code = cli.main(["sweep", *words, "--dry-run"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nonsense"],
+        [],
+        ["norm=bn"],
+        ["seeds=0", "norm=bn,gn"],
+        ["jobs=0", "norm=bn,gn"],
+        ["seeds=1000000", "norm=bn,gn"],
+    ],
+)
+def test_mistakes_end_with_code_2(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code = cli.main(["sweep", *words.split(), "--dry-run"])
     said = capsys.readouterr().err
     assert code == 2
     assert said.count("\n") == 1
 
 
 def test_parse_leaves_no_trace_of_the_sweep() -> None:
-    data = cli.compose(["norm=bn", "jobs=3", "seeds=1"])
-    assert job("norm=bn").cell == cli.cell(data)
+    data = compose(["norm=bn", "jobs=3", "seeds=1"])
+    assert job("norm=bn").cell == cell(data)
 
 
 @pytest.mark.parametrize(("norms", "count"), [("gn", 1), ("bn,rbn", 8), ("bn", 4)])
@@ -173,7 +189,7 @@ def test_points_of_an_experiment_can_be_narrowed(
     norms: str, count: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["sweep", "experiment=quick", f"norm={norms}", "seeds=1", "--dry-run"]) == 0
-    names = [line.split()[1] for line in capsys.readouterr().out.splitlines()[:-1]]
+    names = [line.split()[1] for line in capsys.readouterr().out.splitlines()[1:-1]]
     assert len(names) == count
     assert {name.split("-")[0] for name in names} == set(norms.split(","))
 
@@ -181,3 +197,69 @@ def test_points_of_an_experiment_can_be_narrowed(
 def test_no_point_with_such_a_value(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["sweep", "experiment=quick", "norm=lrn", "--dry-run"]) == 2
     assert "none of the experiment's points" in capsys.readouterr().err
+
+
+GRID = [
+    (norm, *batch, f"seed={seed}")
+    for norm in ("norm=bn", "norm=gn", "norm=sn")
+    for batch in (("batch=2", "lr=1e-3"), ("batch=8", "lr=0.5"))
+    for seed in (0, 7)
+]
+SOME = [
+    ("norm=gn", "gn_groups=4"),  # a value that others are made of
+    ("norm=gn", "gn_groups=2"),
+    ("model.depth=14",),  # the same: the label of the network
+    ("model.depth=20",),
+    ("norm=sn", "norm.using=[in,ln]"),
+    ("norm=sn", "norm.using=[ln]"),
+    ("+norm.label=mine", "norm_weight_decay=null"),
+    ("norm=custom", "norm.target=normbench.norms.group.LayerNorm"),
+    ("norm=custom", "norm.target=normbench.norms.group.InstanceNorm"),
+    ("evaluate.statistics=precise", "evaluate.batches=3"),
+    ("evaluate.statistics=running", "evaluate.batches=4"),
+    ("experiment=quick", "scale=embedded", "norm=brn", "norm.warmup=20"),
+    ("experiment=quick", "scale=embedded", "norm=brn", "norm.warmup=false"),
+    ("study='a b'",),
+    ("study=mine",),
+]
+
+
+def test_a_grid_is_what_each_cell_alone_is(composed: Callable[..., dict[str, Any]]) -> None:
+    """Values put in place afterwards, as if Hydra had composed each cell."""
+    every = [*GRID, *SOME]
+    for words, made in zip(every, jobs_of(every, configuration), strict=True):
+        alone = jobs_of([words], configuration)[0]
+        assert (made, made.error) == (alone, alone.error), words
+
+
+def test_a_grid_is_composed_once_for_each_choice() -> None:
+    composed = []
+
+    def count(words: Sequence[str]) -> DictConfig:
+        composed.append(words)
+        return configuration(words)
+
+    jobs = jobs_of(GRID, count)
+    assert len({job.name for job in jobs}) == len(GRID)
+    assert len(composed) == 3
+    wrong = [("norm=fnr", f"seed={seed}") for seed in range(5)]
+    assert all("norm=fnr" in (job.error or "") for job in jobs_of(wrong, count))
+    assert len(composed) == 4
+    beside = jobs_of([("batch=2",), ("batch=[",), ("batch=8",)], configuration)
+    assert [job.cell is None for job in beside] == [False, True, False]
+
+
+def test_a_sweep_says_what_it_is(normbench: Callable[..., Any]) -> None:
+    said = normbench("sweep", "experiment=gn_table2", "--dry-run").out.splitlines()[0]
+    assert said == (
+        "18 cells: resnet8, cifar10_5k, fixed protocol, 32 images a step, 5 epochs, median accuracy"
+        " of the last five epochs; the paper's own set-up: scale=imagenet recipe=gn"
+    )
+
+
+def test_the_papers_own_set_up_composes(composed: Callable[..., dict[str, Any]]) -> None:
+    conf = files("normbench.conf") / "experiment"
+    for file in (entry for entry in conf.iterdir() if entry.name.endswith(".yaml")):
+        words = yaml.safe_load(file.read_text("utf-8")).get("paper_setup", "")
+        data = composed(f"experiment={file.name.removesuffix('.yaml')}", *words.split())
+        assert data["paper_setup"] in (None, words)

@@ -1,0 +1,90 @@
+"""`normbench sweep`: the cells of an experiment, or of a study of one's own, then its report."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from normbench.cli.help import complain, sweep_help
+from normbench.cli.hydra import compose, configuration
+from normbench.cli.jobs import Compose, jobs_of
+from normbench.errors import UserError
+from normbench.study.grid import grid, is_list, overrides_of, text
+from normbench.study.plan import Slots, describe, fetch_data, plan
+
+if TYPE_CHECKING:
+    pass
+
+
+def sweep(arguments: list[str]) -> int:
+    """The command; its exit code."""
+    if {"-h", "--help"} & set(arguments):
+        print(sweep_help(), end="")
+        return 0
+    dry = "--dry-run" in arguments
+    given = given_words([word for word in arguments if word != "--dry-run"])
+    study = compose([f"{k}={v}" for k, v in given.items() if not is_list(v)])
+    axes, points = grid(study, given)
+    keys = {*axes, *(key for point in points for key in point)}
+    fixed = tuple(f"{k}={v}" for k, v in given.items() if k not in keys)
+    asked = [fixed + some for some in overrides_of(axes, points)]
+    code = run_all(asked, study, configuration, dry)
+    folder, out = (f"{study['results']}/{part}{study['study']}" for part in ("runs/", ""))
+    if dry or not glob.glob(f"{folder}/**/record.json", recursive=True):
+        return code
+    if "experiment" in given:
+        narrowed = [f"axes.{key}={text(axes[key])}" for key in axes if key in study["axes"]]
+        report([f"experiment={given['experiment']}", folder, f"out={out}", *narrowed])
+    elif "study" in given:
+        report([folder, f"out={out}"])
+    return code
+
+
+def given_words(words: list[str]) -> dict[str, str]:
+    """Key and value of each word. UserError for what is no key=value, or asks for nothing."""
+    for word in words:
+        if word.startswith("-") or "=" not in word:
+            raise UserError(f"{word!r} is not key=value; see normbench sweep --help")
+    given = dict(word.split("=", 1) for word in words)
+    if "experiment" in given:
+        given.setdefault("scale", "embedded")
+    elif not any(is_list(value) for value in given.values()):
+        raise UserError(
+            "normbench sweep: say experiment=NAME (normbench list experiments) or what is to vary,"
+            " such as norm=bn,gn batch=2,8"
+        )
+    return given
+
+
+def run_all(
+    asked: Sequence[Sequence[str]], study: dict[str, Any], compose: Compose, dry: bool = False
+) -> int:
+    """Runs what is to be run, says what failed and how to repeat it; the exit code."""
+    from rich.console import Console
+
+    from normbench.study.jobs import checked, distinct
+    from normbench.study.pool import gpus, run_cells
+
+    console = Console(highlight=False, soft_wrap=True)
+    slots = Slots.of(study["jobs"], study["jobs_per_gpu"], gpus(study["device"]))
+    jobs = checked(distinct(jobs_of(asked, compose)))
+    what = describe(jobs, study["paper_setup"], study["report"].get("metric"))
+    console.print(what, markup=False)
+    if dry:
+        for line in plan(jobs, len(slots.devices)):
+            console.print(line, markup=False)
+        return 0
+    fetch_data(jobs)
+    ends = run_cells(jobs, slots, console)
+    bad = [*ends["invalid"], *ends["failed"]]
+    for one in bad:
+        complain(f"{'failed' if one.cell else 'invalid'}: {one.command}: {one.error}")
+    console.print(what, markup=False)
+    return 1 if bad else 0
+
+
+def report(arguments: list[str]) -> int:
+    from normbench.report import main as show
+
+    return show(arguments)
