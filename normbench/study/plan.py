@@ -54,16 +54,20 @@ def describe(jobs: Sequence[Job], paper_setup: str | None, metric: str | None) -
     """One line: how many cells, what they are trained on and how, what is compared, and the words
     for the set-up of the paper, where that is known."""
     settings = [job.cell.settings for job in jobs if job.cell]
+    count = f"{len(jobs)} cell{'s' * (len(jobs) != 1)}"
+    if not settings:
+        return count
     facts = [
         listed(s.model.label for s in settings),
         listed(s.dataset.label for s in settings),
         listed(f"{s.protocol} protocol" for s in settings),
         listed(str(s.sgd_batch) for s in settings) + " images a step",
-        listed(str(s.epochs) for s in settings) + " epochs",
+        listed(str(s.epochs) for s in settings)
+        + " epoch"
+        + "s" * any(s.epochs > 1 for s in settings),
         METRICS.get(metric or "", ""),
     ]
-    count = f"{len(jobs)} cell{'s' * (len(jobs) != 1)}"
-    words = f"{count}: {', '.join(filter(None, facts))}" if settings else count
+    words = f"{count}: {', '.join(filter(None, facts))}"
     return f"{words}; the paper's own set-up: {paper_setup}" if paper_setup else words
 
 

@@ -115,3 +115,19 @@ def test_in_a_process_of_its_own(tmp_path: Path, typed: str) -> None:
     one_line(done.returncode, done.stderr, MISTAKES[typed])
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_grid_by_train_is_planned_like_a_sweep(normbench: Command) -> None:
+    """Every cell is tried, each mistake is a line, and nothing is trained."""
+    done = normbench("train", "-m", "norm=bn,gn", "batch=0,-1", "device=cpu")
+    assert done.code == 1
+    said = done.err.splitlines()
+    assert len(said) == 4
+    assert said[3] == (
+        "normbench: invalid: normbench train norm=gn batch=-1 device=cpu:"
+        " batch=-1: must be at least 1"
+    )
+    many = normbench("train", "-m", "norm=bn,gn", "seed=range(0,100000)")
+    assert many.code == 2
+    assert "200,000 cells: a study has at most 50,000" in many.err
+    assert normbench("train", "-m", "norm=bn,gn", "lr=interval(0,1)").code == 2

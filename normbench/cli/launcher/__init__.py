@@ -6,35 +6,52 @@ Installed as `hydra_plugins.normbench`, the one place where Hydra looks for plug
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig
 
 
-class GridSweeper(BasicSweeper):
-    """`hydra/sweeper=grid`: every combination, as Hydra's own sweeper, which composes each of them
-    to see whether it can; here the launcher says that of each cell."""
+class GridSweeper(Sweeper):
+    """`hydra/sweeper=grid`: every combination of the values with commas, at once.
 
-    @staticmethod
-    def split_arguments(
-        overrides: list[Override], max_batch_size: int | None
-    ) -> list[list[list[str]]]:
+    Hydra's own sweeper composes each combination to see whether it can be; here a cell that cannot
+    is reported by the launcher, and does not stop the others.
+    """
+
+    def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
+        self.loader = hydra_context.config_loader
+        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         from normbench.study.grid import bounded
 
-        discrete = [one for one in overrides if one.is_discrete_sweep()]
-        bounded(prod(sum(1 for _ in one.sweep_string_iterator()) for one in discrete))
-        found: list[list[list[str]]] = BasicSweeper.split_arguments(overrides, max_batch_size)
-        return found
+        overrides = OverridesParser.create(config_loader=self.loader).parse_overrides(arguments)
+        words = {override.get_key_element(): values(override) for override in overrides}
+        bounded(prod(len(some) for some in words.values()))
+        return [self.launcher.launch(list(product(*words.values())), initial_job_idx=0)]
 
-    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Nothing: a cell that cannot be composed is reported, and does not stop the others."""
+
+def values(override: Override) -> list[str]:
+    """The words that an override stands for: `norm=bn,gn` for norm=bn and norm=gn."""
+    key = override.get_key_element()
+    if not override.is_sweep_override():
+        return [f"{key}={override.get_value_element_as_str()}"]
+    if not override.is_discrete_sweep():
+        raise HydraException(f"{override.input_line}: give values with commas, or range(…)")
+    return [f"{key}={value}" for value in override.sweep_string_iterator()]
 
 
 class LocalLauncher(Launcher):
@@ -59,7 +76,6 @@ class LocalLauncher(Launcher):
 
     def configuration(self, overrides: Sequence[str]) -> DictConfig:
         """The configuration of one cell. UserError for what it does not have."""
-        from hydra.errors import HydraException
         from omegaconf.errors import OmegaConfBaseException
 
         from normbench.cli.help import readable
