@@ -19,9 +19,10 @@ from normbench.ops import use
 from normbench.settings.schema import Settings
 from normbench.training.cuda_graph import NotCapturedError, Replay, captured
 from normbench.training.foreign import is_foreign
+from normbench.training.loop import Run
 from normbench.training.network import check, device_of
 from normbench.training.optimizer import set_learning_rate
-from normbench.training.run import Run, data_of
+from normbench.training.run import data_of
 from normbench.training.step import Step
 
 OURS = "normbench"

@@ -43,6 +43,7 @@ class Feed(Protocol):
     """A dataset on a device."""
 
     images: int  # for training
+    size: int  # pixels a side of an image
 
     def epoch(self, seed: int, epoch: int, *, augment: bool) -> EpochBatches:
         """The batches of epoch `epoch` of the run `seed`: the same for every norm, batch and device."""

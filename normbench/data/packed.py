@@ -78,7 +78,7 @@ class PackedFeed:
         self.batcher = Batcher(train.pixels, train.labels, *colours, channels_last=channels_last)
         self.test_images = normalize(test.pixels, *colours, channels_last)
         self.test_labels = test.labels
-        self.images = data.images
+        self.images, self.size = data.images, test.pixels.shape[-1]
 
     def epoch(self, seed: int, epoch: int, *, augment: bool) -> PackedBatches:
         device = self.test_images.device

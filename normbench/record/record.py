@@ -46,6 +46,7 @@ class Record:
     parameters: int | None = None
     per_image: bool | None = None  # the norm treats each image by itself; None: not known then
     device: str | None = None
+    computed: dict[str, str] = field(default_factory=dict)  # kernels of the norms; a graph or not
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
     learned: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # by layer, by name

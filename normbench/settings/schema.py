@@ -68,7 +68,7 @@ class Settings:
     channels_last: bool
     accumulate: Count
     recompute: list[str]
-    cuda_graph: bool
+    cuda_graph: Literal["auto"] | bool
     ops: Literal["auto", "eager", "cpu", "triton"] | None
     protocol: Literal["scaled", "fixed"]
     device: Literal["auto", "cpu", "cuda"]
@@ -77,6 +77,8 @@ class Settings:
     histograms: bool
     channel_means: bool
     weight_standardization: bool = False
+    tf32: bool = False
+    determinism: Literal["none", "strict"] = "none"
 
     @property
     def norm_label(self) -> str:

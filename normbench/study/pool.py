@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing import connection
@@ -31,6 +32,7 @@ class Running:
     begin: float = field(default_factory=time.perf_counter)
     at: tuple[float, int, str] = (0.0, 1, "starting")
     end: tuple[str, str] | None = None  # how it ended, and a line
+    notes: list[str] = field(default_factory=list)  # what its user should know
 
 
 def run_cells(jobs: Sequence[Job], slots: Slots, console: Console) -> dict[str, list[Job]]:
@@ -51,6 +53,7 @@ def run_cells(jobs: Sequence[Job], slots: Slots, console: Console) -> dict[str, 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["normbench.training.run"])
     running: list[Running] = []
+    notes: Counter[str] = Counter()
     with live_table(console, running) as live:
         try:
             while waiting or running:
@@ -60,11 +63,13 @@ def run_cells(jobs: Sequence[Job], slots: Slots, console: Console) -> dict[str, 
                 for one in [one for one in running if one.end is not None]:
                     running.remove(one)
                     finish(one, ends)
+                    notes.update(one.notes)
                     say(console, one, ends, jobs, len(slots.devices))
                 live.update(table(running))
         except BaseException:
             stop(running)
             raise
+    say_notes(console, notes)
     return ends
 
 
@@ -108,6 +113,8 @@ def listen(running: Sequence[Running]) -> None:
             continue
         if message[0] == "at":
             one.at = message[1:]
+        elif message[0] == "note":
+            one.notes.append(message[1])
         else:
             one.end = message
             one.process.join()
@@ -155,6 +162,12 @@ def say(
     kind, words = one.end
     shown = words if kind == "done" else f"{'failed' if kind == 'died' else kind}: {words}"
     console.print(f"[{count}/{len(jobs)}] {one.job.name}: {shown}{rest}", markup=False)
+
+
+def say_notes(console: Console, notes: Counter[str]) -> None:
+    """What the user should know of the cells, each line once, with the number of cells."""
+    for line, count in notes.items():
+        console.print(f"{count} {'cell' if count == 1 else 'cells'}: {line}", markup=False)
 
 
 def live_table(console: Console, running: Sequence[Running]) -> Live:

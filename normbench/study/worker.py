@@ -59,7 +59,8 @@ def outcome(cell: Cell, threads: int, pipe: connection.Connection) -> tuple[str,
 
 
 class PipeDisplay:
-    """A display whose terminal is at the other end of a pipe: ("at", epochs done, epochs, words)."""
+    """A display whose terminal is at the other end of a pipe: ("at", epochs done,
+    epochs, words), and ("note", line)."""
 
     def __init__(self, pipe: connection.Connection) -> None:
         self.pipe = pipe
@@ -77,6 +78,9 @@ class PipeDisplay:
 
         self.done, self.words = row["epoch"], numbers(row)
         self.tell(float(self.done))
+
+    def note(self, line: str) -> None:
+        self.pipe.send(("note", line))
 
     def finished(self, cell: Cell, record: Record) -> None:
         pass

@@ -14,6 +14,7 @@ from normbench.norms.evaluation import RunningStatistics, norms_with_running_sta
 from normbench.norms.plane import Moments, combine, pool
 
 EVALUATION_BATCH = 500
+CUDA_PIXELS = 2**21  # in a batch on CUDA: 2,048 images of 32 × 32; fewer do not fill a GPU
 
 
 class Accuracy(NamedTuple):
@@ -24,6 +25,14 @@ class Accuracy(NamedTuple):
     loss: float
 
 
+def evaluation_batch(device: torch.device, size: int) -> int:
+    """How many test images of size × size pixels are evaluated at a time, at most.
+
+    On a CPU a fixed number: other batches could round otherwise, and results are kept.
+    """
+    return max(1, CUDA_PIXELS // size**2) if device.type == "cuda" else EVALUATION_BATCH
+
+
 @torch.no_grad()
 def accuracy(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Accuracy:
     """In evaluation mode, per image: `batches` of images [B, 3, H, W] and labels, of any sizes."""
@@ -31,7 +40,7 @@ def accuracy(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Accu
     images = 0
     top1 = top5 = loss = torch.zeros(
         ()
-    )  # not looked at before the end: a look waits for the device
+    )  # sums on the device, looked at once at the end: a look waits
     for pixels, labels in batches:
         logits = model(pixels).float()
         images += len(labels)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import torch
@@ -54,14 +53,14 @@ def free(device: torch.device) -> int:
     raise OSError("no MemAvailable")
 
 
-def warn(settings: Settings, device: torch.device) -> None:
-    """Says on stderr if the run will not fit, and in how many parts a step would."""
+def warning(settings: Settings, device: torch.device) -> str | None:
+    """A line where the run will not fit on the device, with how many parts of a step would; else None."""
     try:
         need, have = needed(settings), free(device)
     except (NotImplementedError, RuntimeError, ValueError, OSError):
-        return  # a network that needs real numbers, or a system that does not say
+        return None  # a network that needs real numbers, or a system that does not say
     if need <= have:
-        return
+        return None
     for parts in range(settings.accumulate + 1, settings.workers + 1):
         if settings.workers % parts == 0:
             fewer = dataclasses.replace(settings, accumulate=parts)
@@ -70,8 +69,7 @@ def warn(settings: Settings, device: torch.device) -> None:
                 break
     else:
         way_out = "take recompute=[…], a smaller batch or smaller images"
-    print(
-        f"normbench: warning: this run takes about {need / GIB:.1f} GiB and {device.type} has"
-        f" {have / GIB:.1f} GiB left; {way_out}",
-        file=sys.stderr,
+    return (
+        f"warning: this run takes about {need / GIB:.1f} GiB and {device.type} has"
+        f" {have / GIB:.1f} GiB left; {way_out}"
     )

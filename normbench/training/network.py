@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +21,7 @@ from normbench.norms.weight_standardization import (
 )
 from normbench.settings.parse import plain_words
 from normbench.settings.schema import Choice, Settings
+from normbench.training.computing import Note, say_nothing
 from normbench.training.evaluate import EVALUATION_BATCH
 from normbench.training.foreign import foreign_network, is_foreign
 from normbench.training.recompute import recompute
@@ -44,12 +44,12 @@ def device_named(name: str) -> torch.device:
 
 
 def create_network(
-    settings: Settings, generator: torch.Generator | None, say: bool = False
+    settings: Settings, generator: torch.Generator | None, note: Note = say_nothing
 ) -> nn.Module:
     """The network of a cell, on the default device, with weights drawn from `generator`.
 
-    Those of torchvision and timm are drawn from torch's own stream; with `say`, stderr is told what
-    was replaced in them.
+    Those of torchvision and timm are drawn from torch's own stream; `note` is told what was replaced
+    in them.
     """
     norm = NormFactory(
         settings.norm.name,
@@ -63,8 +63,7 @@ def create_network(
         network, words = foreign_network(
             settings.model.name, classes, norm, settings.weight_standardization
         )
-        if say:
-            print(f"{settings.model.name}: {words}", file=sys.stderr)
+        note(f"{settings.model.name}: {words}")
     else:
         network = create_model(
             settings.model.name,
@@ -78,12 +77,12 @@ def create_network(
     return recompute(network, settings.recompute)
 
 
-def seeded_network(settings: Settings, device: torch.device) -> nn.Module:
+def seeded_network(settings: Settings, device: torch.device, note: Note = say_nothing) -> nn.Module:
     """The network with the first weights of `settings.seed`; torch's own stream is left alone."""
     weights = stream(settings.seed, "weights", 0)
     with torch.random.fork_rng(devices=[]):  # for what draws from torch's stream: a user's norm,
         torch.manual_seed(weights.initial_seed())  # a network of torchvision or timm
-        network = create_network(settings, weights, say=True).to(device)
+        network = create_network(settings, weights, note).to(device)
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
     return network.to(memory_format=layout)
 

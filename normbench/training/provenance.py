@@ -70,6 +70,12 @@ def git_commit() -> str | None:
         return None
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """Begins to measure anew on CUDA; a process has one peak, which nothing takes back."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+
+
 def peak_memory_mib(device: torch.device) -> float:
     """Of the device's allocations on CUDA, of the process on a CPU."""
     if device.type == "cuda":

@@ -24,8 +24,9 @@ from normbench.training.evaluate import (
     population_statistics,
 )
 from normbench.training.load import Trained, load_run
+from normbench.training.loop import Run
 from normbench.training.network import device_of
-from normbench.training.run import Run, data_of
+from normbench.training.run import data_of
 from normbench.training.step import Step
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)  # among which one is chosen

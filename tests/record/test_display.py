@@ -103,7 +103,9 @@ def test_a_terminal_is_left_in_order_after_a_failure(
 def test_one_display_for_run_after_run(cell: Cell, terminal: bool) -> None:
     shown = Shown(force_terminal=terminal)
     row = {"epoch": 1, "train_loss": 1.0, "train_top1_percent": 9.0, "test_top1_percent": 10.0}
-    record = Record("ok", None, "", {}, 10.0, 10.0, 10.0, images_per_second=5.0)
+    record = Record(
+        "ok", None, "", {"dataset": {"options": {}}}, 10.0, 10.0, 10.0, images_per_second=5.0
+    )
     for seed in (1, 2):
         settings = cell(seed=seed, epochs=1)
         shown.display.started(settings, 1000, CPU, done=0)

@@ -54,6 +54,8 @@ DECISIVE: dict[str, Any] = {
     "channels_last": False,
     "channel_means": True,
     "weight_standardization": True,
+    "tf32": True,
+    "determinism": "strict",
 }
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,8 @@ from normbench.cli.jobs import jobs_of
 from normbench.record.record import read_record
 from normbench.study.jobs import Job
 from normbench.study.plan import Slots
-from normbench.study.pool import run_cells
+from normbench.study.pool import Running, listen, run_cells, say_notes
+from normbench.study.worker import PipeDisplay
 
 KILLED = '''
 import os, signal
@@ -112,3 +115,16 @@ def alive(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_what_a_cell_notes_is_said_once_for_all_cells() -> None:
+    """A worker has no terminal: a note goes through its pipe, and is a line at the end."""
+    context = multiprocessing.get_context("forkserver")
+    ours, theirs = context.Pipe(duplex=False)
+    running = Running(Job((), None), None, context.Process(), ours)
+    PipeDisplay(theirs).note("the step runs without a CUDA graph: no")
+    listen([running])
+    assert running.end is None
+    said = io.StringIO()
+    say_notes(Console(file=said, width=200), Counter(2 * running.notes))
+    assert said.getvalue() == "2 cells: the step runs without a CUDA graph: no\n"

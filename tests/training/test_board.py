@@ -13,7 +13,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from normbench.record.record import Record
 from normbench.settings.cell import cell_of
 from normbench.settings.schema import Settings
-from normbench.training import run as train
+from normbench.training.loop import Run
 
 Cell = Callable[..., Settings]
 Fit = Callable[[Settings], Record]
@@ -110,15 +110,15 @@ def test_a_resumed_run_has_each_epoch_once(
 ) -> None:
     """The epoch that was lost with its checkpoint is drawn again, not twice."""
     settings = cell(epochs=3)
-    save = train.Run.save
+    save = Run.save
 
-    def die(self: train.Run, folder: Path, rows: Any) -> None:
+    def die(self: Run, folder: Path, rows: Any) -> None:
         if len(rows) == 2:
             raise KeyboardInterrupt
         save(self, folder, rows)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.Run, "save", die)
+        patch.setattr(Run, "save", die)
         with pytest.raises(KeyboardInterrupt):
             fit(settings)
     record = fit(settings)

@@ -13,9 +13,9 @@ from torch import Tensor
 from normbench.data import Dataset
 from normbench.settings.schema import Settings
 from normbench.training import cuda_graph as graph
+from normbench.training.loop import Run
 from normbench.training.network import create_network
 from normbench.training.optimizer import set_learning_rate
-from normbench.training.run import Run
 from normbench.training.step import Step
 
 Cell = Callable[..., Settings]
@@ -95,20 +95,6 @@ def test_a_capture_that_fails_says_why_and_leaves_no_trace(
         graph.captured(run.step, run.plan(0), settings.sgd_batch)
     for name, value in fresh.model.state_dict().items():
         assert torch.equal(run.model.state_dict()[name], value), name
-
-
-def test_a_capture_that_failed_is_not_tried_again(
-    cell: Cell, tiny: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def refuse(once: Callable[[], None]) -> Callable[[], None]:
-        raise RuntimeError("no")
-
-    monkeypatch.setattr(graph, "capture", refuse)
-    run = Run.start(settings_of(cell, "bn"), tiny, CPU)
-    run.device = torch.device("cuda")  # as it would be
-    for epoch in range(3):
-        run.stepper(run.plan(epoch))(0)
-    assert capsys.readouterr().err.count("without a CUDA graph") == 1
 
 
 def test_a_replay_holds_what_it_works_on(

@@ -13,9 +13,9 @@ from normbench.data import Dataset
 from normbench.norms import NORMS
 from normbench.settings.schema import Settings
 from normbench.training import step
+from normbench.training.loop import Run, epochs
 from normbench.training.network import seeded_network
 from normbench.training.optimizer import learning_rate, parameter_groups, set_learning_rate, sgd
-from normbench.training.run import Run, epochs
 
 Cell = Callable[..., Settings]
 CPU = torch.device("cpu")

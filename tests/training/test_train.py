@@ -14,7 +14,8 @@ from normbench import ops
 from normbench.record.record import Record
 from normbench.settings.cell import cell_of
 from normbench.settings.schema import Settings
-from normbench.training import run as train
+from normbench.training import loop
+from normbench.training.step import Step
 
 Cell = Callable[..., Settings]
 Fit = Callable[[Settings], Record]
@@ -45,12 +46,12 @@ def test_the_same_seed_is_the_same_run(cell: Cell, fit: Fit, norm: str) -> None:
 
 def test_dropout_follows_the_seed(cell: Cell, fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks that draw from torch's own stream in training: the same numbers in a run and in two."""
-    build = train.seeded_network
+    build = loop.seeded_network
 
     def with_dropout(*arguments: Any) -> nn.Module:
         return nn.Sequential(nn.Dropout(0.2), build(*arguments))
 
-    monkeypatch.setattr(train, "seeded_network", with_dropout)
+    monkeypatch.setattr(loop, "seeded_network", with_dropout)
     torch.manual_seed(1)
     first = fit(cell(study="one"))
     torch.manual_seed(2)
@@ -63,13 +64,13 @@ def test_ops_chooses_the_kernels(
 ) -> None:
     """For the run, and no longer."""
     seen = set()
-    step = train.Step.__call__
+    step = Step.__call__
 
-    def watch(self: train.Step, images: Tensor, labels: Tensor) -> None:
+    def watch(self: Step, images: Tensor, labels: Tensor) -> None:
         seen.add(ops.use.chosen)
         step(self, images, labels)
 
-    monkeypatch.setattr(train.Step, "__call__", watch)
+    monkeypatch.setattr(Step, "__call__", watch)
     with ops.use("auto"):
         assert fit(cell(epochs=1, ops=backend)).status == "ok"
         assert ops.use.chosen == "auto"
@@ -89,21 +90,21 @@ def watched(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> Callable[[Settings], S
 
     def run(settings: Settings) -> Seen:
         seen: Seen = {"weights": [], "images": []}
-        build = train.seeded_network
+        build = loop.seeded_network
 
         def note(model: nn.Module, arguments: tuple[Tensor]) -> None:
             if model.training:
                 seen["images"].append(arguments[0].clone())
 
-        def network(settings: Settings, device: torch.device) -> nn.Module:
-            made = build(settings, device)
+        def network(*arguments: Any) -> nn.Module:
+            made = build(*arguments)
             layers = (m for m in made.modules() if isinstance(m, nn.Conv2d | nn.Linear))
             seen["weights"] += [m.weight.detach().clone() for m in layers]
             made.register_forward_pre_hook(note)
             return made
 
         with monkeypatch.context() as patch:
-            patch.setattr(train, "seeded_network", network)
+            patch.setattr(loop, "seeded_network", network)
             fit(settings)
         return seen
 

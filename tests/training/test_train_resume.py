@@ -18,6 +18,7 @@ from normbench.settings.cell import cell_of
 from normbench.settings.schema import Settings
 from normbench.training import run as train
 from normbench.training.checkpoint import NAME, PREVIOUS
+from normbench.training.loop import Run
 
 Cell = Callable[..., Settings]
 Fit = Callable[[Settings], Record]
@@ -118,7 +119,7 @@ def test_goes_on_where_it_was(
     firsts = []
     real = train.epochs
 
-    def noted(run: train.Run, first: int, *rest: Any) -> Iterator[Row]:
+    def noted(run: Run, first: int, *rest: Any) -> Iterator[Row]:
         firsts.append(first)
         return real(run, first, *rest)
 

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from normbench.data import Dataset
 from normbench.models import create_model
 from normbench.settings.schema import Settings
+from normbench.training.loop import Run, epochs
 from normbench.training.optimizer import learning_rate
-from normbench.training.run import Run, epochs
 
 CPU = torch.device("cpu")
 

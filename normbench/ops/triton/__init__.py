@@ -100,17 +100,24 @@ def affine_of_two(
     return gx
 
 
-@functools.cache
 def works(device: torch.device) -> bool:
     """Whether a kernel can be compiled for a device and started there."""
+    return not failure(device)
+
+
+@functools.cache
+def failure(device: torch.device) -> str:
+    """Why no kernel can be compiled for a device or started there; empty where one can."""
     try:
         x = torch.ones(1, 1, 1, 1, dtype=torch.float32, device=device)
         one = x[0, 0]
         tile = tile_of(False, 1, 1, x.itemsize, steps=1, loops=False)
         _run("affine", x, tile, x, *_map(one, one, None), torch.empty_like(x))
-        return True
-    except Exception:  # no Triton, no C compiler, too old a GPU: reference computes the same
-        return False
+        return ""
+    except (
+        Exception
+    ) as error:  # no Triton, no C compiler, too old a GPU: reference computes the same
+        return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _run(name: str, x: Tensor, tile: Tile, *arguments: Tensor | float | None) -> None:

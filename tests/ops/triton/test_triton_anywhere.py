@@ -223,14 +223,14 @@ def test_the_reference_where_triton_cannot_be_imported(monkeypatch):
 
     monkeypatch.setattr(triton, "INTERPRETED", True)
     monkeypatch.setattr(builtins, "__import__", without_triton)
-    triton.works.cache_clear()
+    triton.failure.cache_clear()
     try:
         x, *rest = draw()
         assert not triton.serves(x)
         pairs = zip(all_four(triton, x, *rest), all_four(reference, x, *rest), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
     finally:
-        triton.works.cache_clear()
+        triton.failure.cache_clear()
 
 
 def test_triton_is_not_imported_before_it_is_needed():
