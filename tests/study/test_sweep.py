@@ -164,12 +164,12 @@ def test_an_axis_of_an_experiment_can_be_narrowed(capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     "words",
     [
-        ["nonsense"],
-        [],
-        ["norm=bn"],
-        ["seeds=0", "norm=bn,gn"],
-        ["jobs=0", "norm=bn,gn"],
-        ["seeds=1000000", "norm=bn,gn"],
+        "nonsense",
+        "",
+        "norm=bn",
+        "norm=bn,gn seeds=0",
+        "norm=bn,gn jobs=0",
+        "norm=bn,gn seeds=1000000",
     ],
 )
 def test_mistakes_end_with_code_2(words: str, capsys: pytest.CaptureFixture[str]) -> None:
