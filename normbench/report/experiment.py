@@ -152,7 +152,7 @@ def parse(name: str, text: str) -> Experiment:
         notes=paragraphs(text),
         axes={key: list(values) for key, values in (data.pop("axes", None) or {}).items()},
         points=data.pop("points", None) or [],
-        settings=data,
+        settings=by_key(data),
         choices=chosen,
         title=report.get("title", name),
         rows=list(report.get("rows", ["norm"])),
@@ -163,6 +163,15 @@ def parse(name: str, text: str) -> Experiment:
         independent=report.get("independent", []),
         figures=list(report.get("figures", [])),
     )
+
+
+def by_key(data: Values) -> Values:
+    """Settings by override key: {dataset: {validation: 9}} is dataset.validation = 9."""
+    found: Values = {}
+    for key, value in data.items():
+        some = value.items() if isinstance(value, dict) else ()
+        found |= {f"{key}.{inner}": one for inner, one in some} or {key: value}
+    return found
 
 
 def paragraphs(text: str) -> list[str]:

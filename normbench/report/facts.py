@@ -46,6 +46,7 @@ def recipe(section: Section) -> str:
     """Network, data, length, learning rate, seeds; only what is the same for all cells."""
     c = section.context
     parts = [f"Network {c['model']}"] if "model" in c else []
+    parts += ["weight standardization"] if c.get("weight_standardization") else []
     parts += [f"dataset {c['dataset']}"] if "dataset" in c else []
     parts += [f"{c['epochs']} epoch{'s' if c['epochs'] != 1 else ''}"] if "epochs" in c else []
     parts += [f"learning rate {text(c['lr'])} for {c['lr_batch']} images"] if "lr" in c else []
@@ -72,7 +73,10 @@ def how_to_read(section: Section, wanted: str) -> str:
     )
     instead = "" if section.metric == wanted else f" (not the {METRICS[wanted]}: it takes"
     instead += f" {MEDIAN_EPOCHS} epochs or more, here are {epochs})" if instead else ""
-    return f"Metric: {METRICS[section.metric]}{instead}, in percent; {spread}."
+    metric, held_out = METRICS[section.metric], section.context.get("dataset.validation")
+    if held_out:
+        metric = metric.replace("the test images", f"{held_out} held-out training images")
+    return f"Metric: {metric}{instead}, in percent; {spread}."
 
 
 def shared(section: Section) -> str:

@@ -10,7 +10,11 @@ import pandas as pd
 from normbench.report.experiment import Experiment, norm_defaults
 from normbench.report.values import Values, plain, rows, text, token
 
-SHORT = {"evaluate.statistics": "statistics", "norm_stages": "stages"}
+SHORT = {
+    "evaluate.statistics": "statistics",
+    "norm_stages": "stages",
+    "weight_standardization": "ws",
+}
 
 
 def row_keys(experiment: Experiment) -> list[str]:
@@ -61,13 +65,15 @@ def title(column: str | None, value: Any) -> str:
 
 
 def row_name(given: Values) -> str:
-    """`bn`, `bn, 1 worker`, or `rbn, scaling=false`; a norm's defaults go without saying."""
+    """`bn`, `gn + ws`, `bn, 1 worker`, or `rbn, scaling=false`; defaults go without saying."""
     own = norm_defaults(str(given.get("norm", "")))
     words = []
     for key, value in given.items():
         if value is None or (key[:5] == "norm." and value == plain(own.get(key[5:]))):
             continue
-        if key == "workers":
+        if key == "weight_standardization":
+            words[0] += " + ws" if value else ""
+        elif key == "workers":
             words.append(f"{value} worker{'s' if value != 1 else ''}")
         else:
             words.append(show(key, value) if key == "norm" else f"{name(key)}={show(key, value)}")

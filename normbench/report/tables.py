@@ -189,10 +189,11 @@ def independent(experiment: Experiment) -> Table:
     found = [(values, row) for values, row in found if values["norm"] in norms]
     lines: dict[tuple[str, ...], list[str]] = {}
     for values, row in sorted(found, key=lambda item: -item[0].get("batch", 0)):
-        at = (values["norm"], row.model, row.dataset, row.source)
+        standardized = " + ws" if values.get("weight_standardization") else ""
+        at = (values["norm"] + standardized, row.model, row.dataset, row.source)
         batch = f"{values['batch']}: " if "batch" in values else ""
         lines.setdefault(at, []).append(batch + row.shown)
-    ordered = sorted(lines, key=lambda at: norms.index(at[0]))
+    ordered = sorted(lines, key=lambda at: norms.index(at[0].split()[0]))
     body = [[*at[:3], ", ".join(lines[at]), at[3]] for at in ordered]
     header = ["norm", "network", "dataset", "top-1 accuracy, %, by batch", "source"]
     tidy = [tidy_published(values, row) for values, row in found]

@@ -97,7 +97,7 @@ def pooled_statistics(model: nn.Module, batches: Iterable[Tensor]) -> Iterator[N
     """For its duration, the running statistics are those of all images of `batches` together.
 
     The mean, and the biased variance by the second moment about it: population statistics after Wu &
-    Johnson 2021 (arXiv 2105.07576, section 3). The layers before normalize as in training, each
+    Johnson 2021 (arXiv 2105.07576). The layers before normalize as in training, each
     worker's images by themselves. Batches have the shape of training. Buffers are put back.
     UserError for a model without running statistics.
     """

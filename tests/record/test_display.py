@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable
 from typing import Any
@@ -103,9 +104,8 @@ def test_a_terminal_is_left_in_order_after_a_failure(
 def test_one_display_for_run_after_run(cell: Cell, terminal: bool) -> None:
     shown = Shown(force_terminal=terminal)
     row = {"epoch": 1, "train_loss": 1.0, "train_top1_percent": 9.0, "test_top1_percent": 10.0}
-    record = Record(
-        "ok", None, "", {"dataset": {"options": {}}}, 10.0, 10.0, 10.0, images_per_second=5.0
-    )
+    plain = dataclasses.asdict(cell())
+    record = Record("ok", None, "", plain, 10.0, 10.0, 10.0, images_per_second=5.0)
     for seed in (1, 2):
         settings = cell(seed=seed, epochs=1)
         shown.display.started(settings, 1000, CPU, done=0)
@@ -138,3 +138,19 @@ def test_goes_on(cell: Cell) -> None:
 )
 def test_clock(seconds: float, words: str) -> None:
     assert clock(seconds) == words
+
+
+def test_says_that_training_images_were_held_out(cell: Cell) -> None:
+    """In the first line, in the lines of the epochs and in the summary."""
+    shown = Shown(force_terminal=False)
+    settings = cell(dataset={"name": "cifar10_5k", "validation": 1000})
+    row = {"epoch": 1, "train_loss": 1.0, "train_top1_percent": 9.0, "test_top1_percent": 10.0}
+    shown.display.started(settings, 1000, CPU, done=0)
+    shown.display.epoch(row | {"images_per_second": 5.0})
+    plain = dataclasses.asdict(settings)
+    record = Record("ok", None, "", plain, 10.0, 10.0, 10.0, images_per_second=5.0)
+    shown.display.finished(cell_of(settings), record)
+    lines = shown.file.getvalue().splitlines()
+    assert "cifar10_5k with 1,000 training images held out: 4 images" in lines[0]
+    assert "validation 10.00 %" in lines[1]
+    assert lines[2].startswith("accuracy on 1,000 held-out training images 10.00 %")
