@@ -67,7 +67,7 @@ def title(column: str | None, value: Any) -> str:
 def row_name(given: Values) -> str:
     """`bn`, `gn + ws`, `bn, 1 worker`, or `rbn, scaling=false`; defaults go without saying."""
     own = norm_defaults(str(given.get("norm", "")))
-    words = []
+    words: list[str] = []
     for key, value in given.items():
         if value is None or (key[:5] == "norm." and value == plain(own.get(key[5:]))):
             continue
