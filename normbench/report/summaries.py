@@ -40,20 +40,18 @@ def histograms(values: np.ndarray, row: np.ndarray, found: pd.DataFrame) -> pd.S
     return made
 
 
-def pooled(some: pd.DataFrame) -> pd.Series[float]:
-    """The summary of rows taken together, each channel with the same weight: mean, rms, min, max
-    exactly; `median` is the mean of their medians."""
+def pooled(some: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """The summaries of rows taken together that are equal in `by`, each channel with the same weight:
+    mean, rms, min and max exactly; `median` is the mean of their medians."""
     weights = some["count"].astype(float)
-    total = weights.sum()
-    return pd.Series(
-        {
-            "mean": (some["mean"] * weights).sum() / total,
-            "rms": float(np.sqrt((some["rms"] ** 2 * weights).sum() / total)),
-            "min": some["min"].min(),
-            "median": (some["median"] * weights).sum() / total,
-            "max": some["max"].max(),
-        }
-    )
+    every = some[by].assign(count=weights, rms=some["rms"].astype(float) ** 2 * weights)
+    for key in ("mean", "median"):
+        every[key] = some[key].astype(float) * weights
+    found = every.groupby(by).sum()
+    found = found.div(found.pop("count"), axis=0)
+    found["rms"] **= 0.5
+    own = some[[*by, "min", "max"]].groupby(by)
+    return found.assign(min=own["min"].min(), max=own["max"].max())
 
 
 def shares(some: pd.DataFrame) -> np.ndarray:
@@ -62,8 +60,3 @@ def shares(some: pd.DataFrame) -> np.ndarray:
     total: np.ndarray = counts.sum(axis=0) if len(counts) else np.zeros(BINS)
     percent: np.ndarray = 100 * total / max(total.sum(), 1)
     return percent
-
-
-def by_depth(some: pd.DataFrame) -> pd.DataFrame:
-    """The pooled summaries of each layer, by its `depth`."""
-    return pd.DataFrame({depth: pooled(rows) for depth, rows in some.groupby("depth")}).T

@@ -1,7 +1,7 @@
 """The figures of a report, drawn for print. matplotlib is imported here and below only.
 
-Each module has `draw(document)`: the drawing and its caption, or a sentence's end that says what is
-missing for it.
+Each function returns the drawing and its caption, or the end of a sentence that says what is missing
+for it.
 """
 
 from __future__ import annotations
@@ -12,15 +12,7 @@ from typing import TYPE_CHECKING
 from matplotlib.style import context
 
 from normbench.report.document import Document
-from normbench.report.figures import (
-    activation,
-    batch_size,
-    curves,
-    distribution,
-    epsilon,
-    gate,
-    ratios,
-)
+from normbench.report.figures import activation, batch_size, channels, curves, epsilon, ratios
 from normbench.report.figures.style import RULES, saved
 
 if TYPE_CHECKING:
@@ -33,8 +25,8 @@ FIGURES: dict[str, Callable[[Document], tuple[Drawing, str] | str]] = {
     "activation": activation.draw,
     "epsilon": epsilon.draw,
     "ratios": ratios.draw,
-    "gate": gate.draw,
-    "distribution": distribution.draw,
+    "gate": channels.gate,
+    "distribution": channels.distribution,
 }
 
 

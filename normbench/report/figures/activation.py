@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
@@ -9,7 +11,7 @@ from matplotlib.figure import Figure as Drawing
 from normbench.report.document import Document
 from normbench.report.figures.lines import LACKS, ours, parameter
 from normbench.report.figures.style import OTHERS, Look, label_ends, look, sheet, whole_numbers
-from normbench.report.summaries import by_depth
+from normbench.report.summaries import pooled
 
 
 def draw(document: Document) -> tuple[Drawing, str] | str:
@@ -25,7 +27,7 @@ def draw(document: Document) -> tuple[Drawing, str] | str:
     drawing, grid = sheet(1, 1 if taus.empty else 2, 3.0)
     errors(grid[0][0], points)
     if len(taus):
-        thresholds(grid[0][1], taus, look(list(dict.fromkeys(cells["row"]))))
+        thresholds(grid[0][1], taus, look(cells["row"]))
     return drawing, (
         "Left: test error by norm and activation, with 95 % Student-t intervals over seeds where"
         " there are several. Right: root mean square of the learned thresholds τ over the channels"
@@ -39,12 +41,9 @@ def errors(axes: Axes, points: pd.DataFrame) -> None:
     for index, column in enumerate(columns):
         colour, marker = OTHERS[index % len(OTHERS)]
         some = points[points["column"] == column]
-        shift = 0.16 * (index - (len(columns) - 1) / 2)
-        ys = [rows.index(row) + shift for row in some["row"]]
-        halves = some["half"].fillna(0)
-        axes.errorbar(
-            some["mean"], ys, xerr=halves, fmt=marker, color=colour, label=str(column), elinewidth=1
-        )
+        ys = some["row"].map(rows.index) + 0.16 * (index - (len(columns) - 1) / 2)
+        style: dict[str, Any] = {"fmt": marker, "color": colour, "elinewidth": 1}
+        axes.errorbar(some["mean"], ys, xerr=some["half"].fillna(0), label=str(column), **style)
     axes.set_yticks(range(len(rows)), rows)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel("test error, %")
@@ -56,10 +55,9 @@ def thresholds(axes: Axes, taus: pd.DataFrame, looks: dict[str, Look]) -> None:
     """One line a norm over the layers."""
     ends = []
     for row, line in taus.groupby("row", sort=False):
-        by_layer = by_depth(line)["rms"]
-        style = looks[str(row)]
-        axes.plot(by_layer.index, by_layer, color=style.colour, marker=style.marker)
-        ends.append((len(by_layer), by_layer.iloc[-1], str(row), style.colour))
+        by_layer, style = pooled(line, ["depth"])["rms"], looks[str(row)]
+        axes.plot(by_layer, color=style.colour, marker=style.marker)
+        ends.append((by_layer.iloc[-1], str(row), style.colour))
     axes.set_ylim(bottom=0)
     whole_numbers(axes)
     axes.set_xlabel("activation, in the order of the network")

@@ -13,8 +13,8 @@ from matplotlib.ticker import NullFormatter
 
 from normbench.report.document import Document
 from normbench.report.figures.lines import LACKS, ours, parameter
-from normbench.report.figures.style import OTHERS, sheet, whole_numbers
-from normbench.report.summaries import by_depth
+from normbench.report.figures.style import OTHERS, band, sheet, whole_numbers
+from normbench.report.summaries import pooled
 
 EPSILONS = {"ε = 10⁻⁶": 1e-6, "ε = 10⁻⁴": 1e-4, "ε = 10⁻²": 1e-2, "ε = 1": 1.0}
 COLOURS = ("#08306B", "#2171B5", "#6BAED6", "#E69F00")
@@ -48,11 +48,8 @@ def by_layer(axes: Axes, learned: pd.DataFrame) -> None:
     """Median and range of the learned ε in each layer."""
     rows = learned.groupby("row", sort=False)
     for (_, line), (colour, marker) in zip(rows, OTHERS, strict=False):
-        found = by_depth(line)
-        axes.fill_between(
-            found.index, found["min"], found["max"], color=colour, alpha=0.15, linewidth=0
-        )
-        axes.plot(found.index, found["median"], color=colour, marker=marker)
+        found = pooled(line, ["depth"])
+        band(axes, found["median"], found["min"], found["max"], colour, alpha=0.15, marker=marker)
     axes.set_yscale("log")
     axes.yaxis.set_minor_formatter(NullFormatter())
     whole_numbers(axes)

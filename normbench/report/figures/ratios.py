@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
@@ -70,9 +72,8 @@ def stacked(axes: Axes, points: pd.DataFrame) -> None:
     wide = wide.sort_index(ascending=False)
     bottom = pd.Series(0.0, index=wide.index)
     for name, colour in COLOURS.items():
-        axes.bar(
-            range(len(wide)), wide[name], bottom=bottom, color=colour, width=0.8, label=name.upper()
-        )
+        style: dict[str, Any] = {"color": colour, "width": 0.8, "label": name.upper()}
+        axes.bar(range(len(wide)), wide[name], bottom=bottom, **style)
         bottom += wide[name]
     labels = [f"{workers}×{batch}" for workers, batch in wide.index]
     axes.set_xticks(range(len(wide)), labels, rotation=90)
@@ -84,12 +85,8 @@ def by_layer(axes: Axes, points: pd.DataFrame) -> None:
     """BN's share in each layer, one line for each (workers, batch)."""
     mixed = points[points["statistic"] == "bn"]
     for (workers, batch), line in mixed.groupby(["workers", "batch"], sort=False):
-        axes.plot(
-            line["depth"],
-            line["mean"],
-            color=RAMP[min(int(str(batch)), 64).bit_length() - 1],
-            linestyle=":" if workers == 1 else "-",
-            label=f"{workers}×{batch}",
-        )
+        colour = RAMP[min(int(str(batch)), 64).bit_length() - 1]
+        dash, label = ":" if workers == 1 else "-", f"{workers}×{batch}"
+        axes.plot(line["depth"], line["mean"], color=colour, linestyle=dash, label=label)
     axes.set_ylim(0, 1)
     whole_numbers(axes)
