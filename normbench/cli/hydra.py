@@ -36,6 +36,7 @@ def configuration(overrides: Sequence[str]) -> DictConfig:
     from omegaconf.errors import OmegaConfBaseException
 
     offer_foreign(overrides)
+    offer_own(overrides)
     try:
         if not GlobalHydra.instance().is_initialized():
             hydra.initialize_config_module("normbench.conf", **version_base())
@@ -79,6 +80,23 @@ def value(word: str) -> Any:
         raise UserError(readable(error)) from None
 
 
+def offer_own(words: Iterable[str]) -> None:
+    """Makes a choice of each module.Class that a word gives to norm: the user's own norm, with the
+    options that its class has, at their defaults. UserError where it cannot be imported."""
+    norms = [word.partition("=")[2] for word in words if word.startswith("norm=")]
+    asked = re.findall(r"[A-Za-z_]\w*(?:\.\w+)+", ",".join(norms))
+    if asked:  # torch is not read for less
+        from hydra.core.config_store import ConfigStore
+
+        from normbench.norms import norm_class, options_of
+
+        for target in asked:
+            own = options_of(norm_class("custom", target)).items()
+            options = {key: None if p.default is p.empty else p.default for key, p in own}
+            node = {"name": "custom", "target": target, **options}
+            ConfigStore.instance().store(target, node, group="norm", package="norm")
+
+
 def offer_foreign(words: Iterable[str]) -> None:
     """Makes a choice, which in conf/ is a file, of each LIBRARY/NAME that a word gives to model."""
     models = [word.partition("=")[2] for word in words if word.startswith("model=")]
@@ -98,6 +116,7 @@ def run_app(job: Callable[[DictConfig], None], arguments: list[str]) -> int:
     """Hydra's own entry, with its errors as ours; the exit code of the multirun, if it was one."""
     refuse_old_hydra()
     offer_foreign(arguments)
+    offer_own(arguments)
     import hydra
     from hydra.core.plugins import Plugins
     from hydra.errors import HydraException

@@ -18,10 +18,12 @@ import yaml
 
 from normbench.errors import UserError
 from normbench.settings.cell import Cell
+from normbench.settings.identity import digest_of
 from normbench.settings.parse import restored
 from normbench.settings.schema import LATER, Settings
 
 SETTINGS, METRICS, RECORD = "settings.yaml", "metrics.jsonl", "record.json"
+SOURCE = "norm.py"  # a copy of the file of a user\'s own norm
 DONE = ("ok", "diverged")
 
 Status = Literal["ok", "diverged", "out_of_memory", "failed"]
@@ -49,6 +51,7 @@ class Record:
     computed: dict[str, str] = field(default_factory=dict)  # kernels of the norms; a graph or not
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
+    source: str | None = None  # of a user's own norm: the SHA-256 of the file of its class
     learned: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # by layer, by name
 
     @property
@@ -60,6 +63,7 @@ def record_of(cell: Cell, status: Status, rows: list[Row], **rest: Any) -> Recor
     """The record of a run from its rows."""
     plain, error = dataclasses.asdict(cell.settings), rest.pop("error", None)
     record = Record(status, error, cell.identity, plain, per_image=cell.per_image, **rest)
+    record.source = None if cell.source is None else digest_of(cell.source)
     record.curves = {key: [row[key] for row in rows] for key in (rows[0] if rows else {})}
     record.train_seconds = sum(row["train_seconds"] for row in rows)
     if rows:
@@ -73,10 +77,14 @@ def record_of(cell: Cell, status: Status, rows: list[Row], **rest: Any) -> Recor
 
 
 def write_settings(cell: Cell) -> None:
-    """Writes the settings into the cell's folder: the run has begun."""
+    """Writes the settings, and the source of a user's own norm, into the cell's folder: the run has
+    begun."""
     plain = dataclasses.asdict(cell.settings)
     text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
     write_atomically(cell.folder / SETTINGS, text)
+    if cell.source is not None:
+        readable = cell.source.encode(errors="surrogateescape").decode(errors="replace")
+        write_atomically(cell.folder / SOURCE, readable)
 
 
 def read_settings(folder: Path) -> Settings | None:

@@ -38,9 +38,11 @@ def points(runs: pd.DataFrame, varied: list[str]) -> list[Values]:
     """The cells: norm, batch and the options that vary; a norm that is equal at every batch has one
     at each."""
     found: list[Values] = []
-    batches = [int(batch) for batch in runs["batch"].unique()]
+    for_all = stands_for_all(runs)
+    seen = runs["batch"][~for_all] if not for_all.all() else runs["batch"]
+    batches = [int(batch) for batch in seen.unique()]
     keys = ["norm", "batch", *varied]
-    for values, everywhere in zip(rows(runs[keys]), stands_for_all(runs), strict=True):
+    for values, everywhere in zip(rows(runs[keys]), for_all, strict=True):
         point = {key: value for key, value in values.items() if value is not None}
         for batch in batches if everywhere else (point["batch"],):
             if (one := {**point, "batch": batch}) not in found:

@@ -20,6 +20,7 @@ from normbench.record.record import Record, find_records
 from normbench.report.experiment import norm_defaults
 from normbench.report.summaries import COLUMNS, summaries
 from normbench.report.values import Values, column, plain, value_of
+from normbench.report.versions import named_by_version
 from normbench.settings.schema import LATER
 
 RUNS, CURVES, LEARNED = "runs.csv", "curves.csv", "learned.csv"
@@ -180,7 +181,7 @@ def of_records(records: Iterable[tuple[Path, Record]], parts: Sequence[str]) -> 
     names = {str(path): path.relative_to(top).as_posix() for path in folders}
     curves = {key: column(values) for key, values in found.curves.items()}
     made = Frames(
-        frame(found.runs),
+        named_by_version(frame(found.runs)),
         pd.DataFrame(curves) if curves else pd.DataFrame(columns=["run", "epoch"]),
         summaries(found.learned, found.values),
     )
@@ -210,6 +211,8 @@ def settings_of(record: Record) -> Values:
             values |= {f"{key}.{k}": plain(v) for k, v in value.items()}
         else:
             values[key] = plain(value)
+    if record.source is not None:
+        values["source"] = record.source
     return values
 
 

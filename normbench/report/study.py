@@ -127,6 +127,7 @@ def shared_settings(experiment: Experiment, runs: pd.DataFrame) -> pd.DataFrame:
     not vary and that can change a result, and the protocol. A norm's option is empty where nobody
     had to ask for its value."""
     unlike = {*experiment.keys, *OF_RECORD, "run", "folder", "seed", *no_result()} - {"protocol"}
+    unlike |= {"norm.target"}  # the norm is called by it
     context = objects(runs[[key for key in runs if key not in unlike]]).map(token)
     for norm in runs["norm"].unique():
         own = runs["norm"] == norm
@@ -135,6 +136,10 @@ def shared_settings(experiment: Experiment, runs: pd.DataFrame) -> pd.DataFrame:
                 values = context.loc[own, f"norm.{key}"]
                 values[values.isin([token(plain(value)) for value in usual])] = ""
                 context.loc[own, f"norm.{key}"] = values
+        if not usual_options(str(norm)):  # a norm of the user's own
+            for key in keys_of(context, "norm."):
+                if context.loc[own, key].nunique() == 1:
+                    context.loc[own, key] = ""
     fixed = runs["protocol"] == "fixed"
     context["sgd_batch"] = (runs["batch"] * runs["workers"]).map(str).where(fixed, "")
     for key in {"batch", "workers"} & set(context):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from normbench.norms.registry import per_image
-from normbench.settings.identity import identity
+from normbench.settings.identity import identity, source_of
 from normbench.settings.schema import Evaluate, Settings
 
 
@@ -16,11 +16,13 @@ class Cell:
     """One run, trained or not. Made by `cell_of` alone.
 
     folder: where the run is written. per_image: whether its norm treats each image by itself.
+    source: the text of the file of the user's own norm, as it was when the cell was made.
     """
 
     settings: Settings
     folder: Path
     per_image: bool
+    source: str | None = None
 
     @property
     def shared(self) -> bool:
@@ -46,9 +48,11 @@ def cell_of(settings: Settings) -> Cell:
             settings, batch=settings.sgd_batch, workers=1, evaluate=Evaluate("running")
         )
     s = settings
-    name = f"{s.norm_label}-b{s.batch}x{s.workers}-s{s.seed}-{identity(s)}"
+    own = s.norm.name == "custom"
+    source = source_of(str(s.norm.options.get("target"))) if own else None
+    name = f"{s.norm_label}-b{s.batch}x{s.workers}-s{s.seed}-{identity(s, source)}"
     network = f"{s.model.label}-{s.dataset.label}"
-    return Cell(s, Path(s.results) / "runs" / s.study / network / name, by_itself)
+    return Cell(s, Path(s.results) / "runs" / s.study / network / name, by_itself, source)
 
 
 def is_shared(settings: Settings, by_itself: bool) -> bool:

@@ -26,9 +26,9 @@ NO_RESULT_OF_DATASET = ("root", "source")
 OWN_FOLDERS = ("folder", "imagenet", "imagenet100")  # of the user's, known by what lies in them
 
 
-def identity(settings: Settings) -> str:
-    """Eight hexadecimal digits of all that decides the result: settings, a folder of images, the
-    source of the user's own norm. Reads the last two from the disk; `cell_of` calls it once a cell."""
+def identity(settings: Settings, source: str | None = None) -> str:
+    """Eight hexadecimal digits of all that decides the result: settings, a folder of images, which is
+    read from the disk, and `source`, the text of the file of the user's own norm."""
     decisive = {k: v for k, v in plain(settings).items() if k not in NO_RESULT}
     for key, default in LATER.items():
         if decisive[key] == default:
@@ -39,7 +39,7 @@ def identity(settings: Settings) -> str:
         del decisive["dataset"]["label"]  # the folder's name: a copy is the same
         decisive["content"] = digest(str(settings.dataset.options.get("root")))
     if settings.norm.name == "custom":
-        decisive["source"] = source_of(str(settings.norm.options.get("target")))
+        decisive["source"] = source and digest_of(source)
     text = json.dumps(decisive, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -54,7 +54,13 @@ def plain(settings: Settings) -> dict[str, Any]:
 
 
 def source_of(target: str) -> str | None:
-    """The SHA-256 of the file of a user's own norm `module.Class`: another text, another cell."""
+    """The text of the file of a user's own norm `module.Class`, found from the working folder or on
+    Python's path; None where there is none."""
     file = Path(*target.split(".")[:-1]).with_suffix(".py")
     found = [Path(folder) / file for folder in ["", *sys.path] if (Path(folder) / file).is_file()]
-    return hashlib.sha256(found[0].read_bytes()).hexdigest() if found else None
+    return found[0].read_bytes().decode(errors="surrogateescape") if found else None
+
+
+def digest_of(source: str) -> str:
+    """The SHA-256 of a source, in hexadecimal digits: another text, another norm."""
+    return hashlib.sha256(source.encode(errors="surrogateescape")).hexdigest()

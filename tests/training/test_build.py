@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from normbench.errors import UserError
-from normbench.settings.identity import identity
+from normbench.settings.cell import cell_of
 from normbench.settings.schema import Settings
 from normbench.training.network import check, create_network, device_of, seeded_network
 
@@ -164,6 +164,6 @@ def test_a_norm_of_ones_own_that_fails_in_evaluation(
     settings = cell(norm={"name": "custom", "target": "pairs_of_images.Pairs"}, batch=8, workers=2)
     with pytest.raises(UserError, match="images=8 does not divide a batch of 500"):
         check(settings)
-    before = identity(settings)
+    before = cell_of(settings).identity
     (tmp_path / "pairs_of_images.py").write_text(text + "\n")
-    assert identity(settings) != before
+    assert cell_of(settings).identity != before
