@@ -7,6 +7,8 @@ before the first block (DBN), and the others are BN: `norm_stages=[0]` is the st
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -56,7 +58,7 @@ class Whitening(Norm):
 
     def forward(self, x: Tensor) -> Tensor:
         self.check(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x.device.type):
             return self.activate(self.laid_out(self.whitened(like_its_gradient(wide(x))), x))
 
     def whitened(self, z: Tensor) -> Tensor:
@@ -136,3 +138,10 @@ class DecorrelatedBatchNorm(Whitening):
 
     def matrix(self, cov: Tensor) -> Tensor:
         return zca(cov, self.eps)
+
+
+def full_precision(device: str) -> AbstractContextManager[object]:
+    """Without autocast, which would multiply matrices in 16 bits."""
+    if torch.amp.is_autocast_available(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
