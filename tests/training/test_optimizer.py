@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from normbench.data import Dataset
-from normbench.norms import NORMS
+from normbench.norms import NORMS, norm_class, options_of
 from normbench.settings.schema import Settings
 from normbench.training import step
 from normbench.training.loop import Run, epochs
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("activation", ["auto", "affine_tlu", "prelu"])
 @pytest.mark.parametrize("norm", NORMS)
 def test_every_parameter_once(cell: Cell, norm: str, activation: str) -> None:
-    options = {"groups": 8} if norm in ("gn", "gfrn") else {}
+    options = {"groups": 8} if "groups" in options_of(norm_class(norm)) else {}
     net = seeded_network(cell(norm={"name": norm, **options}, activation=activation), CPU)
     groups = parameter_groups(net, 0.1, 0.2)
     listed = [id(p) for group in groups for p in group["params"]]  # type: ignore[attr-defined]
