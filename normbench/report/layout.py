@@ -67,16 +67,19 @@ def title(column: str | None, value: Any) -> str:
 def row_name(given: Values) -> str:
     """`bn`, `gn + ws`, `bn, 1 worker`, or `rbn, scaling=false`; defaults go without saying."""
     own = norm_defaults(str(given.get("norm", "")))
-    words: list[str] = []
+    standardized = " + ws" if given.get("weight_standardization") else ""
+    words = []
     for key, value in given.items():
         if value is None or (key[:5] == "norm." and value == plain(own.get(key[5:]))):
             continue
-        if key == "weight_standardization":
-            words[0] += " + ws" if value else ""
+        if key == "norm":
+            words.append(show(key, value) + standardized)
+        elif key == "weight_standardization" and "norm" in given:
+            continue
         elif key == "workers":
             words.append(f"{value} worker{'s' if value != 1 else ''}")
         else:
-            words.append(show(key, value) if key == "norm" else f"{name(key)}={show(key, value)}")
+            words.append(f"{name(key)}={show(key, value)}")
     return ", ".join(words)
 
 
