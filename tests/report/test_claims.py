@@ -76,19 +76,6 @@ def test_holm_by_hand() -> None:
     assert holm([]) == []
 
 
-def test_the_test_images_have_their_share() -> None:
-    """Its expectation is the variance of the images' own differences, without the training's noise."""
-    noise, images = np.random.default_rng(0), 500
-    chance = noise.uniform(size=(2, images))  # of each image to be answered rightly, by cell
-    truth = 1e4 * (chance[0] - chance[1]).var(ddof=1) / images
-    design, found = Design(*grid(2, 3)), []
-    for _ in range(200):
-        correct = (noise.uniform(size=(6, images)) < np.repeat(chance, 3, axis=0)).astype(float)
-        shares = np.repeat([1 / 3, -1 / 3], 3)
-        found.append(design.of_images(shares, correct))
-    assert abs(fmean(found) / truth - 1) < 0.03
-
-
 def test_one_seed_has_no_interval() -> None:
     found = Design(*grid(3, 1)).estimate({0: 1, 1: -1}, [3.0, 1.0, 2.0])
     assert math.isclose(found.value, 2.0)

@@ -3,8 +3,8 @@ over the cells of a study.
 
 Model: accuracy[cell, seed] = cell + seed + noise, by least squares. One seed gives every cell the same
 first weights and the same order of images, so its effect cancels in a difference. The noise has one
-variance for all cells, which is estimated from all of them (its degrees of freedom are named). The
-sampling error of the test images is added: cells are tested on the same images.
+variance for all cells, which is estimated from all of them (its degrees of freedom are named). It is
+about other seeds, not about other test images: that of the images is not in it.
 """
 
 from __future__ import annotations
@@ -49,17 +49,8 @@ class Design:
         self.inverse: Floats = np.linalg.pinv(self.matrix)
         self.freedom = len(cells) - int(np.linalg.matrix_rank(self.matrix))
 
-    def estimate(
-        self,
-        weights: Mapping[Hashable, float],
-        accuracies: Sequence[float],
-        correct: Floats | None = None,
-    ) -> Estimated:
-        """The contrast Σ weight · cell, of weights that sum to 0.
-
-        accuracies: of each run, in percent. correct: its answers on the test images, 1 for right and 0
-        for wrong, [runs, images]; None: they were not kept, and the images' part is left out.
-        """
+    def estimate(self, weights: Mapping[Hashable, float], accuracies: Sequence[float]) -> Estimated:
+        """The contrast Σ weight · cell, of weights that sum to 0. accuracies: of each run, in percent."""
         y = np.asarray(accuracies, dtype=float)
         effects = np.zeros(len(self.inverse))
         for name, weight in weights.items():
@@ -69,41 +60,13 @@ class Design:
         if not self.freedom:
             return Estimated(value, None, None, None, None, 0)
         residual = y - self.matrix @ (self.inverse @ y)
-        variance = float(residual @ residual) / self.freedom
-        of_noise = variance * float(shares @ shares)
-        of_images = 0.0 if correct is None else self.of_images(shares, correct)
-        return tested(value, of_noise, of_images, math.sqrt(variance), self.freedom)
-
-    def of_images(self, shares: Floats, correct: Floats) -> float:
-        """The variance of the estimate, in points², were the test images drawn anew.
-
-        What training noise does to single images is in the noise's variance already and is taken off:
-        for n seeds of a cell it is the mean variance of an answer over the seeds, divided by n.
-        """
-        images: int = correct.shape[1]
-        each = 100 * (shares @ correct)  # of each image its part of the contrast
-        whole: float = float(each.var(ddof=1)) / images
-        within = 0.0
-        for name in self.names:
-            runs = [i for i, cell in enumerate(self.cells) if cell == name]
-            if len(runs) > 1:
-                over_seeds = float(correct[runs].var(axis=0, ddof=1).mean())
-                within += 1e4 * over_seeds * float(np.square(shares[runs]).sum()) / images
-        return max(whole - within, 0.0)
-
-
-def tested(
-    value: float, of_noise: float, of_images: float, deviation: float, freedom: int
-) -> Estimated:
-    """The estimate with its interval and test. The degrees of freedom of the sum of both variances are
-    those of Satterthwaite 1946: that of the images is known far better than that of the noise."""
-    total = of_noise + of_images
-    error = math.sqrt(total)
-    whole = min(10_000, math.floor(freedom * (total / of_noise) ** 2)) if of_noise else freedom
-    half = quantile(0.975, whole) * error
-    more = quantile(0.8, whole) * error
-    p = 2 * (1 - distribution(abs(value) / error, whole)) if error else float(value == 0)
-    return Estimated(value, half, half + more, max(0.0, p), deviation, freedom)
+        deviation = math.sqrt(float(residual @ residual) / self.freedom)
+        error = deviation * math.sqrt(float(shares @ shares))
+        half = quantile(0.975, self.freedom) * error
+        detectable = half + quantile(0.8, self.freedom) * error
+        t = abs(value) / error if error else math.inf
+        p = 2 * (1 - distribution(t, self.freedom)) if value else 1.0
+        return Estimated(value, half, detectable, max(0.0, p), deviation, self.freedom)
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -16,7 +16,8 @@ VERDICTS = {"holds": "#0072B2", "opposite": "#D55E00", "unclear": "#777777"}
 HEADER = ["study", "claim", "source", "contrast", "published", "here", "could show", "p", "verdict"]
 NOTE = (
     "Differences in points of top-1 accuracy; ± is half of the 95 % interval, from the deviation that is"
-    " pooled over all cells of the study. could show: the smallest true difference that a test at 5 %"
+    " pooled over all cells of the study; it is about other seeds, not about other test images. could"
+    " show: the smallest true difference that a test at 5 %"
     " with so many runs would find four times in five. p of primary claims (*) is adjusted by Holm for"
     " the primary claims of their study; the other claims are exploratory. holds: the interval lies on"
     " the paper's side of 0; opposite: on the other side; unclear: it contains 0."
