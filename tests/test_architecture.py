@@ -100,6 +100,29 @@ def test_imports_point_down(name: str) -> None:
         assert FLOOR[target] < FLOOR[own], f"{name} imports {other}, which is not below it"
 
 
+DATA = [
+    "download",
+    "feed",
+    "augment",
+    "held_out",
+    "photos",
+    "info",
+    "packed",
+    "prepare",
+]  # the lowest first
+
+
+def test_imports_point_down_inside_data() -> None:
+    """Those in functions, and those for types alone, too."""
+    inside = [name for name in MODULES if name.startswith("normbench.data.")]
+    assert {name.split(".")[2] for name in inside} == set(DATA)
+    for name in inside:
+        for other in imports(name, MODULES[name]):
+            if other.startswith("normbench.data."):
+                low, high = (DATA.index(one.split(".")[2]) for one in (other, name))
+                assert low <= high, f"{name} imports {other}, which is above it"
+
+
 def reached(name: str) -> set[str]:
     """All that importing a module imports, ours and others'."""
     seen, waiting = set(), [name]

