@@ -102,7 +102,7 @@ def write(found: Sequence[Finding], tables: Sequence[Table], out: Path) -> None:
     if rows:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({key: text(value) for key, value in row.items()} for row in rows)
+        writer.writerows({key: shown(value) for key, value in row.items()} for row in rows)
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / "claims.md", "\n".join(lines) + "\n")
@@ -113,6 +113,11 @@ def write(found: Sequence[Finding], tables: Sequence[Table], out: Path) -> None:
             (out / "figure_claims.svg").write_bytes(figure.files["svg"])
     except OSError as error:
         raise FailedError(f"out={out}: {error.strerror}; choose another with out=DIR") from None
+
+
+def shown(value: object) -> str:
+    """A value as it is typed; of a number the six digits that no machine computes otherwise."""
+    return f"{value:.6g}" if isinstance(value, float) else text(value)
 
 
 def show(found: Sequence[Finding], tables: Sequence[Table]) -> None:
