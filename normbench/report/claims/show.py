@@ -71,7 +71,7 @@ def numbers(study: str, one: Finding) -> dict[str, object]:
         "measured": m and m.value,
         "half_width_95": m and m.half,
         "detectable": m and m.detectable,
-        "p": one.p,
+        "p": None if one.p is None else round(one.p, 6),
         "deviation": m and m.deviation,
         "freedom": m and m.freedom,
         "runs": one.runs,
