@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from normbench.data import Dataset, Split
 from normbench.norms import NORMS, norm_class, options_of
+from normbench.norms.weight_standardization import Standardized
 from normbench.settings.schema import Settings
 from normbench.training.network import create_network
 from normbench.training.optimizer import set_learning_rate
@@ -151,6 +152,14 @@ def test_a_step_stays_on_the_device_and_never_waits(cell: Cell, tiny: Dataset, n
         for channels_last in (False, True):
             settings = cell(norm=norm, precision=precision, channels_last=channels_last)
             take_a_step(settings)
+
+
+def test_standardized_weights_stay_on_the_device_and_never_wait(cell: Cell, tiny: Dataset) -> None:
+    for precision in ("fp32", "bf16"):
+        for channels_last in (False, True):
+            layout = {"precision": precision, "channels_last": channels_last}
+            network = take_a_step(cell(norm="bn", weight_standardization=True, **layout))
+            assert any(isinstance(module, Standardized) for module in network.modules())
 
 
 def test_the_modes_see_what_they_forbid(
