@@ -91,7 +91,13 @@ def at(data: dict[str, Any], key: str) -> Any:
     return (data[group] if group else data)[option]
 
 
-@pytest.mark.parametrize("scale", names("scale"))
+QUICK = ("embedded", "imagenette")  # of the scales, where each takes seconds
+SCALES = [
+    name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names("scale")
+]
+
+
+@pytest.mark.parametrize("scale", SCALES)
 def test_what_is_named_wins(composed: Composed, scale: str) -> None:
     """Every field of a recipe over a scale's, every field of an experiment over both; below them
     every field of the scale, over those of the recipe that it takes itself."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from _pytest.mark import ParameterSet
 from torch import Tensor, nn
 
 from normbench import ops
@@ -22,6 +23,11 @@ Fit = Callable[[Settings], Record]
 TIMES = ("train_seconds", "images_per_second")
 
 
+def some_slow(*values: str) -> list[ParameterSet]:
+    """More of the same, which are left out in a hurry."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 def results(record: Record) -> dict[str, Any]:
     return {key: values for key, values in record.curves.items() if key not in TIMES}
 
@@ -32,7 +38,7 @@ def weights(settings: Settings) -> dict[str, Tensor]:
     return found
 
 
-@pytest.mark.parametrize("norm", ["bn", "sn", "frn"])
+@pytest.mark.parametrize("norm", ["sn", *some_slow("bn", "frn")])
 def test_the_same_seed_is_the_same_run(cell: Cell, fit: Fit, norm: str) -> None:
     one, two = cell(norm=norm, study="one"), cell(norm=norm, study="two")
     torch.manual_seed(1)  # the run has streams of its own
@@ -146,7 +152,7 @@ def test_every_epoch_has_an_order_of_its_own(
     torch.testing.assert_close(*by_sum)  # the same images
 
 
-@pytest.mark.parametrize("norm", ["bn", "frn", "sn", "bin", "brn", "rbn"])
+@pytest.mark.parametrize("norm", ["bn", "frn", *some_slow("sn", "bin", "brn", "rbn")])
 def test_bf16(cell: Cell, fit: Fit, norm: str) -> None:
     record = fit(cell(norm=norm, precision="bf16", epochs=1))
     (loss,), (test_loss,) = record.curves["train_loss"], record.curves["test_loss"]
@@ -159,7 +165,7 @@ def test_bf16(cell: Cell, fit: Fit, norm: str) -> None:
     assert loss == pytest.approx(full, rel=0.05)
 
 
-@pytest.mark.parametrize("norm", ["bn", "frn", "sn", "lrn"])
+@pytest.mark.parametrize("norm", ["bn", "frn", *some_slow("sn", "lrn")])
 def test_layout_changes_the_rounding_only(cell: Cell, fit: Fit, norm: str) -> None:
     quick = {"norm": norm, "epochs": 1, "lr": 0.01}
     last, first = (results(fit(cell(**quick, channels_last=flag))) for flag in (True, False))
