@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,61 +49,51 @@ class Request:
     formats: tuple[str, ...] = USUAL
     where: Values = field(default_factory=dict)
     axes: dict[str, list[Any]] = field(default_factory=dict)
-    kept: list[str] = field(default_factory=list)  # the words that change what is shown
+    kept: dict[str, str] = field(default_factory=dict)  # words that change what is shown, by key
 
 
 def parse(arguments: list[str]) -> Request:
-    """The request of the arguments. UserError for an unknown key, a bad value, or none at all."""
+    """The request of the arguments; for the folder of a report, what that report was asked for goes
+    before them. UserError for an unknown key, a bad value, or none at all."""
+    request = understood(arguments)
+    if request.experiment is None and not request.folders:
+        raise UserError(
+            f"normbench report: say experiment=NAME (there are {', '.join(names())}) or folders"
+        )
+    if len(request.folders) == 1 and is_report(request.folders[0]):
+        file = request.folders[0] / KEPT
+        words = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+        request = understood([*words, *arguments])
+    return request
+
+
+def understood(arguments: list[str]) -> Request:
+    """The arguments one by one; of two with the same key the later counts."""
     request = Request()
     for argument in arguments:
         key, equals, value = argument.partition("=")
-        if equals and (key in ("metric", "seeds") or key.startswith(("where.", "axes."))):
-            request.kept.append(argument)
+        if key in ("metric", "seeds") or key.startswith(("where.", "axes.")):
+            request.kept[key] = argument
         if not equals:
             request.folders.append(folder(argument))
         elif key.startswith("where."):
             request.where[key.removeprefix("where.")] = plain(yaml.safe_load(value))
         elif key.startswith("axes."):
             values = yaml.safe_load(value)
-            request.axes[key.removeprefix("axes.")] = (
-                values if isinstance(values, list) else [values]
-            )
+            several = values if isinstance(values, list) else [values]
+            request.axes[key.removeprefix("axes.")] = several
         elif key in SETTERS:
             setattr(request, key, SETTERS[key](value))
         else:
             hint = did_you_mean(key, KEYS) or f"; there are {', '.join(KEYS)}"
             raise UserError(f"normbench report has no {key}={hint}")
-    if request.experiment is None and not request.folders:
-        raise UserError(
-            f"normbench report: say experiment=NAME (there are {', '.join(names())}) or folders"
-        )
     return request
-
-
-def remembered(request: Request) -> Request:
-    """The request, and where it is for the folder of a report, what that report was asked for."""
-    if len(request.folders) != 1 or not is_report(request.folders[0]):
-        return request
-    file = request.folders[0] / KEPT
-    words = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    given = {word.partition("=")[0] for word in request.kept}
-    given |= {"experiment"} if request.experiment else set()
-    old = parse([*(w for w in words if w.partition("=")[0] not in given), str(request.folders[0])])
-    return dataclasses.replace(
-        request,
-        experiment=request.experiment or old.experiment,
-        metric=request.metric or old.metric,
-        seeds=request.seeds or old.seeds,
-        where={**old.where, **request.where},
-        axes={**old.axes, **request.axes},
-        kept=[*old.kept, *request.kept],
-    )
 
 
 def remember(request: Request, out: Path, shown: Experiment, guessed: Experiment) -> None:
     """Keeps in the report's folder what it was asked for, where its runs alone would not tell."""
     words = [] if shown.name == guessed.name else [f"experiment={shown.name}"]
-    words += sorted(request.kept)
+    words += sorted(request.kept.values())
     if words:
         (out / KEPT).write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
     else:

@@ -40,7 +40,7 @@ def run(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(args.HELP + f"Experiments: {', '.join(names())}")
         return 0
-    request = args.remembered(args.parse(arguments))
+    request = args.parse(arguments)
     experiment, frames, source = gather(request)
     document = compose(experiment, frames, request)
     if frames.runs.empty:

@@ -7,31 +7,34 @@ one with the CSV files of a report (results/quick). Column `run` names a run in 
 from __future__ import annotations
 
 import os
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from normbench.errors import UserError
 from normbench.record.record import Record, find_records
-from normbench.report.experiment import norm_defaults
+from normbench.report.experiment import METRICS, norm_defaults
 from normbench.report.summaries import COLUMNS, summaries
 from normbench.report.values import Values, column, plain, value_of
 from normbench.report.versions import named_by_version
 from normbench.settings.schema import LATER
 
 RUNS, CURVES, LEARNED = "runs.csv", "curves.csv", "learned.csv"
-WORDS = ("run", "study", "model", "dataset", "norm", "identity", "status", "error")  # never numbers
+WORDS = (  # columns that never hold numbers
+    *("run", "study", "model", "dataset", "norm", "identity", "status", "error"),
+    *("layer", "parameter", "histogram"),
+)
 ABOUT = ["run", "study", "model", "dataset", "norm", "batch", "workers", "seed"]
 OF_RECORD = (
-    *("status", "error", "final_top1_percent", "best_top1_percent", "median_last5_top1_percent"),
+    *("status", "error", *METRICS),
     *("parameters", "per_image", "train_seconds", "images_per_second", "peak_memory_mib"),
     *("device", "git_commit", "identity"),
 )
-METRICS = ("final_top1_percent", "best_top1_percent", "median_last5_top1_percent")
 
 
 def load_runs(folder: str | Path) -> pd.DataFrame:
@@ -107,7 +110,7 @@ def read_files(folder: Path) -> Frames:
     runs = runs.assign(**{key: value for key, value in LATER.items() if key not in runs})
     return Frames(
         runs.reindex(columns=list(dict.fromkeys([*ABOUT, *runs, "error", *METRICS, "per_image"]))),
-        curves if len(curves) else pd.DataFrame(columns=["run", "epoch"]),
+        curves if len(curves) else of_curves({}),
         learned.reindex(columns=["run", "layer", "parameter", *COLUMNS]),
     )
 
@@ -122,80 +125,59 @@ def read_csv(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: not a CSV file of a report ({error})") from None
     if "run" not in found:
         raise UserError(f"{path}: has no column run; write it again with normbench report")
-    words = (*WORDS, "layer", "parameter", "histogram")
-    return pd.DataFrame({key: typed(found[key], key in words) for key in found})
-
-
-def typed(column_: pd.Series[str], words: bool) -> pd.Series[Any]:
-    """A column of text as values; each distinct text is read once."""
-    known = {word: (word or None) if words else value_of(word) for word in column_.unique()}
-    return column([known[word] for word in column_])
+    values = {word: value_of(word) for word in pd.unique(found.to_numpy().ravel())}
+    return pd.DataFrame(
+        {
+            key: column([(w or None) if key in WORDS else values[w] for w in found[key]])
+            for key in found
+        }
+    )
 
 
 # From records
 
 
-@dataclass
-class Gathered:
-    """Columns that grow record by record."""
-
-    runs: list[Values] = field(default_factory=list)
-    curves: dict[str, list[Any]] = field(default_factory=dict)
-    epochs: int = 0
-    learned: list[tuple[str, str, str, int]] = field(default_factory=list)
-    values: array[float] = field(default_factory=lambda: array("d"))
-
-    def add_curves(self, run: str, curves: dict[str, list[Any]]) -> None:
-        count = max(map(len, curves.values()), default=0)
-        found: dict[str, list[Any]] = {
-            "run": [run] * count,
-            "epoch": list(range(1, count + 1)),
-            **curves,
-        }
-        for key in [*self.curves, *(key for key in found if key not in self.curves)]:
-            if key not in self.curves:
-                self.curves[key] = [None] * self.epochs
-            self.curves[key] += found.get(key, [None] * count)
-        self.epochs += count
-
-    def add_learned(self, run: str, layer: str, parameter: str, values: list[float]) -> None:
-        self.learned.append((run, layer, parameter, len(values)))
-        self.values.extend(values)
-
-
 def of_records(records: Iterable[tuple[Path, Record]], parts: Sequence[str]) -> Frames:
     """The frames of records with their folders, each folder once. A run is called by its path below
     the folder that they have in common."""
-    found, folders = Gathered(), set[Path]()
+    runs: dict[Path, Values] = {}
+    curves: dict[str, dict[str, list[Any]]] = {}
+    learned: list[tuple[str, str, str, NDArray[np.float64]]] = []
     for path, record in records:
-        if path in folders:
-            continue
-        folders.add(path)
-        run = str(path)
-        found.runs.append(settings_of(record) | outcome(record) | {"run": run, "folder": run})
-        if "curves" in parts:
-            found.add_curves(run, record.curves)
-        for layer, parameter, values in learned_of(record) if "learned" in parts else ():
-            found.add_learned(run, layer, parameter, values)
-    top = os.path.commonpath([path.parent for path in folders]) if folders else ""
-    names = {str(path): path.relative_to(top).as_posix() for path in folders}
-    curves = {key: column(values) for key, values in found.curves.items()}
-    made = Frames(
-        named_by_version(frame(found.runs)),
-        pd.DataFrame(curves) if curves else pd.DataFrame(columns=["run", "epoch"]),
-        summaries(found.learned, found.values),
-    )
+        if path not in runs:
+            run, found = str(path), {key: getattr(record, key) for key in OF_RECORD}
+            runs[path] = {**settings_of(record), **found, "run": run, "folder": run}
+            curves[run] = record.curves if "curves" in parts else {}
+            learned += [(run, *one) for one in (learned_of(record) if "learned" in parts else ())]
+    top = os.path.commonpath([path.parent for path in runs]) if runs else ""
+    names = {str(path): path.relative_to(top).as_posix() for path in runs}
+    every = named_by_version(of_runs(list(runs.values())))
+    made = Frames(every, of_curves(curves), summaries(learned))
     for some in (made.runs, made.curves, made.learned):
         some["run"] = some["run"].map(names)
     return made
 
 
-def frame(runs: Sequence[Values]) -> pd.DataFrame:
-    """A frame with typed columns; what comes first in a run comes first."""
-    keys = dict.fromkeys(["run", *ABOUT, *(key for run in runs for key in run)])
-    ends = [*OF_RECORD, "folder"]
-    order = [*(key for key in keys if key not in ends), *ends]
+def of_runs(runs: Sequence[Values]) -> pd.DataFrame:
+    """A row a run with typed columns: settings in the order of the first run that has them, results."""
+    settings = dict.fromkeys([*ABOUT, *(key for run in runs for key in run)])
+    results = [*OF_RECORD, "folder"]
+    order = [*(key for key in settings if key not in results), *results]
     return pd.DataFrame({key: column([run.get(key) for run in runs]) for key in order})
+
+
+def of_curves(curves: Mapping[str, dict[str, list[Any]]]) -> pd.DataFrame:
+    """A row a run and epoch; what a run did not measure is missing."""
+    count = {run: max(map(len, own.values()), default=0) for run, own in curves.items()}
+    found: dict[str, list[Any]] = {
+        "run": [run for run in curves for _ in range(count[run])],
+        "epoch": [epoch for run in curves for epoch in range(1, count[run] + 1)],
+    }
+    for key in dict.fromkeys(key for own in curves.values() for key in own):
+        found[key] = [
+            value for run, own in curves.items() for value in own.get(key, [None] * count[run])
+        ]
+    return pd.DataFrame({key: column(values) for key, values in found.items()})
 
 
 def settings_of(record: Record) -> Values:
@@ -216,18 +198,13 @@ def settings_of(record: Record) -> Values:
     return values
 
 
-def outcome(record: Record) -> Values:
-    return {key: getattr(record, key, None) for key in OF_RECORD}
-
-
-def learned_of(record: Record) -> Iterator[tuple[str, str, list[float]]]:
+def learned_of(record: Record) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
     """(layer, parameter, values over channels); of SN's weights one for each statistic it mixes."""
-    using: Iterable[str] = record.settings["norm"]["options"].get("using", ())
-    parts = list(using)
+    using = list(record.settings["norm"]["options"].get("using", ()))
     for layer, own in record.learned.items():
         for parameter, values in own.items():
-            if parameter in ("mean_weight", "var_weight") and len(values) == len(parts):
-                for part, value in zip(parts, values, strict=True):
-                    yield layer, f"{parameter}.{part}", [value]
+            if parameter in ("mean_weight", "var_weight") and len(values) == len(using):
+                for statistic, value in zip(using, values, strict=True):
+                    yield layer, f"{parameter}.{statistic}", np.array([value])
             elif values:
-                yield layer, parameter, values
+                yield layer, parameter, np.array(values)

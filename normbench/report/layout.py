@@ -8,13 +8,14 @@ from typing import Any
 import pandas as pd
 
 from normbench.report.experiment import Experiment, norm_defaults
-from normbench.report.values import Values, plain, rows, text, token
+from normbench.report.values import Values, plain, text, token
 
 SHORT = {
     "evaluate.statistics": "statistics",
     "norm_stages": "stages",
     "weight_standardization": "ws",
 }
+LAID = ["head", "row", "column"]  # what `laid_out` adds
 
 
 def row_keys(experiment: Experiment) -> list[str]:
@@ -31,18 +32,19 @@ def row_keys(experiment: Experiment) -> list[str]:
     return keys
 
 
-def laid_out(experiment: Experiment, cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells with `head` (the tuple of texts that begins their row), `row` (its name in a figure)
-    and `column` (the value of the column's key)."""
-    keys, column = row_keys(experiment), experiment.columns
-    values = rows(cells)
-    heads = [tuple(show(key, value.get(key)) for key in keys) for value in values]
-    names = [row_name({key: value.get(key) for key in keys}) for value in values]
-    columns = [value.get(column) if column else None for value in values]
-    every = {"head": heads, "row": names, "column": pd.Series(columns, dtype=object)}
-    return cells.assign(
-        **{k: pd.Series(v, index=cells.index, dtype=object) for k, v in every.items()}
-    )
+def laid_out(experiment: Experiment, cells: Sequence[Values]) -> pd.DataFrame:
+    """A row a cell: its values, `head` (the texts that begin its row, as a tuple), `row` (its name in
+    a figure) and `column` (the value of the column's key)."""
+    keys, frame = row_keys(experiment), pd.DataFrame(cells, columns=experiment.keys, dtype=object)
+    laid = [
+        {
+            "head": tuple(show(key, cell.get(key)) for key in keys),
+            "row": row_name({key: cell.get(key) for key in keys}),
+            "column": cell.get(experiment.columns or ""),
+        }
+        for cell in cells
+    ]
+    return frame.join(pd.DataFrame(laid, columns=LAID, index=frame.index, dtype=object))
 
 
 def name(key: str) -> str:

@@ -8,8 +8,8 @@ import pandas as pd
 
 from normbench.report.experiment import Experiment
 from normbench.report.interval import Estimate
-from normbench.report.layout import laid_out
 from normbench.report.study import Section
+from normbench.report.summaries import pooled
 from normbench.report.tables import Table, against, estimates, grid, numbers, paired, pretty
 
 NAMED = 4  # layers shown one by one; of more the first and the last
@@ -56,13 +56,10 @@ def by_run(section: Section, learned: pd.DataFrame, kind: Kind) -> pd.DataFrame:
         return own
     layers = list(dict.fromkeys(own["layer"]))
     shown = layers if len(layers) <= NAMED else [layers[0], layers[-1]]
-    power = 2 if kind.summary == "rms" else 1
-    every = own.assign(total=own[kind.summary].astype(float) ** power * own["count"])
-    sums = [every.assign(layer="all"), every[every["layer"].isin(shown)]]
-    keys = ["run", "parameter", "layer"]
-    found = pd.concat(sums).groupby(keys, sort=False)[["total", "count"]].sum()
-    means = (found["total"] / found["count"]) ** (1 / power)
-    wide = means.unstack(["parameter", "layer"])
+    every = pd.concat([own.assign(layer="all"), own[own["layer"].isin(shown)]])
+    wide = pooled(every, ["run", "parameter", "layer"])[kind.summary].unstack(
+        ["parameter", "layer"]
+    )
     order = [(p, layer) for p in kind.parameters for layer in ["all", *shown]]
     return wide[[pair for pair in order if pair in wide.columns]]
 
@@ -71,10 +68,9 @@ def table(
     experiment: Experiment, section: Section, values: pd.DataFrame, kind: Kind, less: bool
 ) -> Table:
     """Rows of the study, of each its parameters and layers; `less`: less the baseline at that seed."""
-    cells = laid_out(experiment, section.cells)
-    values_of, several = section.values(), len(kind.parameters) > 1
+    cells, several = section.cells, len(kind.parameters) > 1
     heads: dict[int, tuple[str, ...]] = dict(cells["head"])
-    entries, tidy = [], []
+    entries, tidy, values_of = [], [], section.values()
     pairs = [(str(pair[0]), str(pair[1])) for pair in values.columns.to_flat_index()]
     found = {pair: cell_estimates(experiment, section, values[pair], less) for pair in pairs}
     for cell in cells.index:

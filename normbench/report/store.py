@@ -19,12 +19,12 @@ from normbench.settings.schema import LATER
 
 KEPT = {"protocol", "study"}  # they change no result, but say where a run stands
 OF_MACHINE = {
+    "folder",
+    "device",
+    "git_commit",
     "train_seconds",
     "images_per_second",
     "peak_memory_mib",
-    "device",
-    "git_commit",
-    "folder",
 }
 FIRST = ["run", "study", "model", "dataset", "norm", "protocol", "batch", "workers", "seed"]
 CURVES_OF = ["run", "epoch", "train_top1_percent", "test_top1_percent"]
@@ -52,39 +52,22 @@ def compact(frames: Frames) -> Frames:
     found = [key for key in OF_RECORD if key in runs]
     rest = [key for key in keys_of(runs) if key not in FIRST and key not in found]
     runs = runs.reindex(columns=[*FIRST, *rest, *found])
-    words = runs.map(text)
-    runs = runs.loc[words.sort_values([*FIRST[1:], *rest, *found, "run"]).index]
-    runs = runs.reset_index(drop=True)
-    place = pd.Series(runs.index, index=runs["run"])
-    return Frames(runs, curves(frames.curves, place), learned(frames.learned, place))
-
-
-def curves(every: pd.DataFrame, place: pd.Series[int]) -> pd.DataFrame:
-    """The kept columns, in the order of the runs."""
-    some = every[[key for key in CURVES_OF if key in every]]
-    return rounded(in_order(some, place))
-
-
-def learned(every: pd.DataFrame, place: pd.Series[int]) -> pd.DataFrame:
-    """The kept parameters with the summaries that are read of each."""
-    some = every[every["parameter"].isin(list(LEARNED_OF))].copy()
-    for key in (key for key in COLUMNS if key in some):
+    order = runs.map(text).sort_values([*FIRST[1:], *rest, *found, "run"]).index
+    runs = runs.loc[order].reset_index(drop=True)
+    curves = frames.curves[[key for key in CURVES_OF if key in frames.curves]]
+    learned = frames.learned[frames.learned["parameter"].isin(list(LEARNED_OF))].copy()
+    for key in COLUMNS:
         unread = [name for name, kept in LEARNED_OF.items() if key not in kept]
-        some.loc[some["parameter"].isin(unread), key] = None
-    return rounded(in_order(some, place))
+        learned.loc[learned["parameter"].isin(unread), key] = None
+    return Frames(runs, in_order(curves, runs), in_order(learned, runs))
 
 
-def in_order(some: pd.DataFrame, place: pd.Series[int]) -> pd.DataFrame:
-    order = some["run"].map(place).sort_values(kind="stable").index
-    return some.loc[order].reset_index(drop=True)
-
-
-def rounded(some: pd.DataFrame) -> pd.DataFrame:
-    """Floats with `DIGITS` significant digits."""
-    floats = some.select_dtypes("float").columns
-    return some.assign(
-        **{key: some[key].map(f"{{:.{DIGITS}g}}".format).astype(float) for key in floats}
-    )
+def in_order(some: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """The rows in the order of their runs, floats with `DIGITS` significant digits."""
+    place = pd.Series(runs.index, index=runs["run"])
+    some = some.sort_values("run", key=lambda run: run.map(place), kind="stable", ignore_index=True)
+    floats = some.select_dtypes("float")
+    return some.assign(**floats.map(f"{{:.{DIGITS}g}}".format).astype(float))
 
 
 def write_frames(frames: Frames, folder: Path) -> None:

@@ -15,6 +15,7 @@ from normbench.norms import registry
 from normbench.record.record import DONE
 from normbench.report.experiment import Experiment, metric_for, norm_defaults, usual_options
 from normbench.report.frames import OF_RECORD
+from normbench.report.layout import LAID, laid_out
 from normbench.report.store import no_result
 from normbench.report.values import Values, keys_of, objects, plain, rows, text, token
 from normbench.settings.schema import FIXED_SGD_BATCH
@@ -26,7 +27,7 @@ FAILED = ("failed", "out_of_memory")
 class Section:
     """Runs of one protocol, network, dataset and recipe.
 
-    `context`: the settings that they share. `cells`: a row a cell, its values by override key and
+    `context`: the settings that they share. `cells`: a row a cell as `laid_out` makes it, and
     `shared`: whether it is equal by construction to other cells, and run once for all. `runs`: a row
     for each cell and seed that was run, `cell` being the cell's index. `metric`: of its tables.
     """
@@ -44,7 +45,7 @@ class Section:
 
     def values(self) -> dict[int, Values]:
         """The values of each cell by override key."""
-        found = rows(self.cells.drop(columns="shared"))
+        found = rows(self.cells.drop(columns=["shared", *LAID]))
         return dict(zip(self.cells.index, found, strict=True))
 
     def keep(self, some: pd.Series[bool]) -> None:
@@ -56,8 +57,8 @@ class Section:
         """(values, seed) of each run that is not there; one for cells that share theirs."""
         there = set(zip(self.runs["cell"], self.runs["seed"], strict=True))
         absent: dict[tuple[str, int], tuple[Values, int]] = {}
-        for cell, values in zip(self.cells.index, rows(self.cells), strict=True):
-            if values.pop("shared"):
+        for cell, values in self.values().items():
+            if self.cells.at[cell, "shared"]:
                 values |= {key: value for key, value in once(self.context).items() if key in values}
             for seed in self.seeds:
                 if (cell, seed) not in there:
@@ -150,15 +151,11 @@ def shared_settings(experiment: Experiment, runs: pd.DataFrame) -> pd.DataFrame:
 def stands_for_all(runs: pd.DataFrame) -> pd.Series[bool]:
     """Which runs are equal by construction to those of other batches of the fixed protocol."""
     stages = runs["norm_stages"].isna() if "norm_stages" in runs else True
-    options = [*keys_of(runs, "norm."), "norm", "per_image"]
-    kinds = objects(runs[options])
-    known: dict[str, bool] = {}
-    found = []
-    for label, values in zip(kinds.map(text).agg("\n".join, axis=1), rows(kinds), strict=True):
-        if label not in known:
-            known[label] = per_image(values)
-        found.append(known[label])
-    return pd.Series(found, index=runs.index, dtype=bool) & (runs["protocol"] == "fixed") & stages
+    kinds = objects(runs[[*keys_of(runs, "norm."), "norm", "per_image"]])
+    words = joined(kinds.map(text))
+    first = words.drop_duplicates()
+    known = dict(zip(first, map(per_image, rows(kinds.loc[first.index])), strict=True))
+    return words.map(known).astype(bool) & (runs["protocol"] == "fixed") & stages
 
 
 def per_image(values: Values) -> bool:
@@ -175,15 +172,14 @@ def section(
     experiment: Experiment, context: Values, runs: pd.DataFrame, seeds: int | None, metric: str
 ) -> Section:
     """The cells of the experiment with the runs of one context."""
-    cells = pd.DataFrame(experiment.cells(), columns=experiment.keys, dtype=object)
-    cells["shared"] = shared_cells(cells, context, runs)
-    keys = list(experiment.keys)
+    cells, keys = laid_out(experiment, experiment.cells()), experiment.keys
+    cells["shared"] = shared_cells(experiment.cells(), context, runs)
     numbers = list(range(seeds)) if seeds else sorted({int(seed) for seed in runs["seed"]}) or [0]
     index = places(cells, keys, cells["shared"], context)
     if runs.empty:
         found, foreign = runs.assign(cell=[]), []
     else:
-        at = places(runs.reindex(columns=[*keys]), keys, stands_for_all(runs), context)
+        at = places(runs.reindex(columns=keys), keys, stands_for_all(runs), context)
         some = runs.assign(_at=at)[runs["seed"].isin(numbers)]
         found = index.rename("_at").rename_axis("cell").reset_index().merge(some, on="_at")
         found = found.sort_values(["cell", "seed", "workers", "run"])
@@ -193,12 +189,12 @@ def section(
     return Section(context, cells, found, numbers, chosen, foreign)
 
 
-def shared_cells(cells: pd.DataFrame, context: Values, runs: pd.DataFrame) -> list[bool]:
+def shared_cells(cells: list[Values], context: Values, runs: pd.DataFrame) -> list[bool]:
     """Which cells are equal by construction at every batch, and run once."""
     says = runs.dropna(subset=["per_image"]) if len(runs) else runs
     known = dict(zip(says["norm"], says["per_image"], strict=True)) if len(says) else {}
     found = []
-    for values in rows(cells):
+    for values in cells:
         name = str(values.get("norm"))
         own = {f"norm.{key}": value for key, value in norm_defaults(name).items()}
         given = {key: value for key, value in values.items() if value is not None}
@@ -218,4 +214,10 @@ def places(
     for key, value in once(context).items():
         if key in words:
             words.loc[shared, key] = token(value)
-    return words.agg("\n".join, axis=1)
+    return joined(words)
+
+
+def joined(words: pd.DataFrame) -> pd.Series[str]:
+    """The texts of each row as one."""
+    lines = ["\n".join(line) for line in words.itertuples(index=False, name=None)]
+    return pd.Series(lines, index=words.index, dtype=object)

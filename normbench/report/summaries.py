@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 BINS = 20  # of the histogram, from 0 to 1
 COLUMNS = ["count", "mean", "rms", "min", "median", "max", "histogram"]
 
 
-def summaries(rows: Sequence[tuple[str, str, str, int]], values: array[float]) -> pd.DataFrame:
-    """A row for each (run, layer, parameter, count), of which `values` holds the channels one after
-    the other."""
-    found = pd.DataFrame(rows, columns=["run", "layer", "parameter", "count"])
-    if found.empty:
-        return found.reindex(columns=["run", "layer", "parameter", *COLUMNS])
-    every = pd.Series(np.frombuffer(values, dtype=np.float64))
+def summaries(rows: Sequence[tuple[str, str, str, NDArray[np.float64]]]) -> pd.DataFrame:
+    """A row for each (run, layer, parameter, values over the channels)."""
+    found = pd.DataFrame([row[:3] for row in rows], columns=["run", "layer", "parameter"])
+    if not rows:
+        return found.reindex(columns=[*found, *COLUMNS])
+    found["count"] = [len(values) for *_, values in rows]
+    every = pd.Series(np.concatenate([values for *_, values in rows]))
     row = np.repeat(np.arange(len(found)), found["count"])
     grouped, squares = every.groupby(row), (every**2).groupby(row)
     found["mean"], found["rms"] = grouped.mean(), np.sqrt(squares.mean())
-    found["min"], found["median"], found["max"] = grouped.min(), grouped.median(), grouped.max()
+    found[["min", "median", "max"]] = grouped.agg(["min", "median", "max"])
     found["histogram"] = histograms(every.to_numpy(), row, found)
     return found
 

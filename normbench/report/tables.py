@@ -13,7 +13,7 @@ from normbench.report.interval import Estimate, estimate
 from normbench.report.layout import in_order, laid_out, name, row_keys, title
 from normbench.report.published import accuracies, select, where_from
 from normbench.report.study import FAILED, Section
-from normbench.report.values import Values, rows, text
+from normbench.report.values import Values, text
 
 
 @dataclass
@@ -84,7 +84,7 @@ def accuracy(experiment: Experiment, section: Section) -> Table:
     found = estimates(section, section.runs[section.metric])
     diverged, failed = section.count("diverged"), section.count(*FAILED)
     there = section.count(*section.runs["status"].unique())
-    cells, entries, tidy = laid_out(experiment, section.cells), [], []
+    cells, entries, tidy = section.cells, [], []
     for cell, values in section.values().items():
         counts = {"diverged": diverged[cell], "failed": failed[cell]}
         one, runs = found.get(cell), int(there[cell])
@@ -108,14 +108,13 @@ def entry(found: Estimate | None, seeds: int, runs: int, diverged: int, failed: 
 
 def difference(experiment: Experiment, section: Section) -> Table:
     """Accuracy less that of the baseline at the same seed: mean ± half-width, in points."""
-    cells = laid_out(experiment, section.cells)
     found = estimates(section, paired(experiment, section, section.metric))
-    some, values = cells.loc[sorted(found)], section.values()
+    some, values = section.cells.loc[sorted(found)], section.values()
     few = {
         cell: f" (n = {one.n})" if one.n < len(section.seeds) else "" for cell, one in found.items()
     }
     entries = [pretty(found[cell], "+") + few[cell] for cell in some.index]
-    table = grid(experiment, some.assign(entry=entries), cells)
+    table = grid(experiment, some.assign(entry=entries), section.cells)
     table.title = f"Difference to {against(experiment)} at the same seed, points"
     table.tidy = [{**values[cell], **numbers(found[cell])} for cell in some.index]
     return table
@@ -129,7 +128,7 @@ def against(experiment: Experiment) -> str:
 def paired(experiment: Experiment, section: Section, column: str) -> pd.Series[float]:
     """A column of the section's runs less that of the baseline's run with the same seed; missing
     where there is no such run."""
-    base = section.runs["cell"].map(baselines(experiment, section.cells))
+    base = section.runs["cell"].map(baselines(experiment, section.values()))
     runs = section.runs.assign(base=base)
     other = section.runs[["cell", "seed", column]]
     both = runs.merge(other, how="left", left_on=["base", "seed"], right_on=["cell", "seed"])
@@ -137,22 +136,19 @@ def paired(experiment: Experiment, section: Section, column: str) -> pd.Series[f
     return less.set_axis(section.runs.index)
 
 
-def baselines(experiment: Experiment, cells: pd.DataFrame) -> dict[int, int]:
+def baselines(experiment: Experiment, cells: dict[int, Values]) -> dict[int, int]:
     """The cell that each is compared with: it has the baseline's values and is else the same; where
     there is no such cell, the only one in the same column. A cell is not compared with itself."""
-    wanted, column, every = experiment.baseline, experiment.columns, rows(cells)
-    some = [i for i, cell in enumerate(every) if all(cell.get(k) == v for k, v in wanted.items())]
-    free = {*wanted, "shared"}
-    free |= (
-        {key for key in experiment.keys if key.startswith("norm.")} if "norm" in wanted else set()
-    )
-    found = {}
-    for index, cell in enumerate(every):
-        equal = [i for i in some if all(every[i][k] == v for k, v in cell.items() if k not in free)]
+    wanted, column, found = experiment.baseline, experiment.columns, {}
+    some = [i for i, cell in cells.items() if all(cell.get(k) == v for k, v in wanted.items())]
+    bound = [key for key in experiment.keys if key not in wanted]
+    bound = [key for key in bound if "norm" not in wanted or not key.startswith("norm.")]
+    for index, cell in cells.items():
+        equal = [i for i in some if all(cells[i][key] == cell[key] for key in bound)]
         if not equal and column:
-            equal = [i for i in some if column in wanted or every[i][column] == cell[column]]
+            equal = [i for i in some if column in wanted or cells[i][column] == cell[column]]
         if len(equal) == 1 and equal != [index]:
-            found[int(cells.index[index])] = int(cells.index[equal[0]])
+            found[index] = equal[0]
     return found
 
 
@@ -167,11 +163,8 @@ def published(experiment: Experiment, wanted: Values) -> Table:
         else f"{row.top1:.{digits}f}{' (quoted)' if row.kind == 'quoted' else ''}"
         for row in printed
     ]
-    keys = experiment.keys
-    cells = pd.DataFrame([values for values, _ in found], columns=keys, dtype=object)
-    order = pd.DataFrame(experiment.cells(), columns=keys, dtype=object)
-    entries = laid_out(experiment, cells).assign(entry=shown)
-    table = grid(experiment, entries, laid_out(experiment, order))
+    entries = laid_out(experiment, [values for values, _ in found]).assign(entry=shown)
+    table = grid(experiment, entries, laid_out(experiment, experiment.cells()))
     table.ours = False
     if printed:
         table.title = f"Published: {printed[0].paper}, {printed[0].table}"

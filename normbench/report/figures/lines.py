@@ -16,7 +16,7 @@ def ours(document: Document) -> pd.DataFrame:
     """The cells of the first section that have runs, with their error in percent: `mean`, `half`
     (of the interval, missing for one seed) and `n`; missing where no run has a result."""
     section = document.parts[0].section
-    cells = laid_out(document.experiment, section.cells)
+    cells = section.cells.copy()
     found = estimates(section, 100 - section.runs[section.metric].astype(float))
     for key in ("mean", "half", "n"):
         values = {cell: getattr(one, key) for cell, one in found.items()}
@@ -32,8 +32,7 @@ def theirs(document: Document) -> tuple[str, pd.DataFrame]:
         found = [
             (values, row) for values, row in accuracies(experiment, wanted) if row.top1 is not None
         ]
-        cells = pd.DataFrame([values for values, _ in found], columns=experiment.keys, dtype=object)
-        lines = laid_out(experiment, cells)
+        lines = laid_out(experiment, [values for values, _ in found])
         lines["mean"] = [100 - (row.top1 or 0) for _, row in found]
         lines = lines.drop_duplicates(["row", "column"], keep="last").assign(
             half=None, shared=False
@@ -48,9 +47,9 @@ def joined(document: Document, frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of a frame that belong to runs of the first section, in the order of its cells, each
     with `row`, `column` and `shared`; rows of a run that stands in several cells come for each."""
     section = document.parts[0].section
-    cells = laid_out(document.experiment, section.cells)
     runs = section.runs[["run", "cell", "seed"]]
-    runs = runs.merge(cells[["row", "column", "shared"]], left_on="cell", right_index=True)
+    places = section.cells[["row", "column", "shared"]]
+    runs = runs.merge(places, left_on="cell", right_index=True)
     return runs.merge(frame, on="run").sort_values(["cell", "seed"], kind="stable")
 
 
