@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from normbench.errors import FailedError
@@ -13,7 +14,7 @@ from normbench.report.document import Document, Part
 from normbench.report.experiment import Experiment, load, names
 from normbench.report.facts import difference, facts
 from normbench.report.folders import experiment_of
-from normbench.report.formats import as_csv, as_latex, as_markdown, learned_csv
+from normbench.report.formats import as_csv, as_latex, as_markdown
 from normbench.report.frames import Frames, existing, is_report, read
 from normbench.report.html import as_html
 from normbench.report.learned import learned_tables
@@ -23,11 +24,12 @@ from normbench.report.tables import tables
 from normbench.report.terminal import show
 from normbench.report.values import objects, token
 
-WRITERS: dict[str, list[tuple[str, Callable[[Document], str]]]] = {
-    "md": [("table.md", as_markdown)],
-    "csv": [("table.csv", as_csv), ("table_learned.csv", learned_csv)],
-    "tex": [("table.tex", as_latex)],
-    "html": [("report.html", as_html)],
+WRITERS: dict[str, Callable[[Document], str]] = {
+    "table.md": as_markdown,
+    "table.csv": as_csv,
+    "table_learned.csv": partial(as_csv, learned=True),
+    "table.tex": as_latex,
+    "report.html": as_html,
 }
 
 
@@ -109,16 +111,16 @@ def write(document: Document, out: Path, request: args.Request) -> None:
     """Every file of the report. Figures are drawn once, for the page and for themselves."""
     write_frames(document.frames, out)
     args.remember(request, out, document.experiment, experiment_of(document.frames.runs))
-    wanted = [kind for kind in args.DRAWN if kind in request.formats]
-    if wanted or "html" in request.formats:
+    wanted = set(args.DRAWN) & set(request.formats)
+    if kinds := wanted | ({"svg"} if "html" in request.formats else set()):
         from normbench.report.figures import draw
 
-        draw(document, {*wanted, *(["svg"] if "html" in request.formats else [])})
+        draw(document, kinds)
     for figure in document.figures:
         for kind in wanted:
             (out / f"figure_{figure.name}.{kind}").write_bytes(figure.files[kind])
-    for key in WRITERS.keys() & set(request.formats):
-        for name, writer in WRITERS[key]:
+    for name, writer in WRITERS.items():
+        if name.rpartition(".")[2] in request.formats:
             if text := writer(document):
                 write_atomically(out / name, text)
             else:

@@ -56,9 +56,8 @@ class Experiment:
 
     def cells(self) -> list[Values]:
         """Every combination of the axes with every point, each with a value for each key."""
-        grid = [
-            dict(zip(self.axes, row, strict=True)) for row in itertools.product(*self.axes.values())
-        ]
+        product = itertools.product(*self.axes.values())
+        grid = [dict(zip(self.axes, row, strict=True)) for row in product]
         return [self.complete({**cell, **point}) for point in self.points or [{}] for cell in grid]
 
     def complete(self, cell: Mapping[str, Any]) -> Values:
@@ -71,9 +70,7 @@ class Experiment:
         scale, then its own."""
         every: Values = {}
         for file in (read("train.yaml"), read(f"scale/{SCALE}.yaml")):
-            every |= choices(file) | {
-                key: value for key, value in file.items() if key != "defaults"
-            }
+            every |= choices(file) | {k: v for k, v in file.items() if k != "defaults"}
         every |= self.choices | self.settings
         if every["protocol"] == "fixed":
             every |= {"sgd_batch": every["sgd_batch"] or FIXED_SGD_BATCH, "batch": None}

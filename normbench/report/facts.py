@@ -14,18 +14,13 @@ LISTED = 20  # missing or failed runs named one by one
 
 def facts(experiment: Experiment, section: Section, wanted: str) -> list[str]:
     """The lines under the title of a section, as sentences. `wanted`: the metric asked for."""
-    lines = [nothing(experiment, section), protocol(section.context), recipe(section)]
-    lines += [how_to_read(section, wanted), shared(section), *absent(experiment, section)]
-    return [line for line in lines if line]
-
-
-def nothing(experiment: Experiment, section: Section) -> str:
-    if not section.empty:
-        return ""
-    return (
+    nothing = (
         "No run of this study was found; what follows is what normbench sweep"
         f" experiment={experiment.name} would run."
     )
+    lines = [nothing if section.empty else "", protocol(section.context), recipe(section)]
+    lines += [how_to_read(section, wanted), shared(section), *absent(experiment, section)]
+    return [line for line in lines if line]
 
 
 def protocol(context: Values) -> str:
@@ -66,11 +61,9 @@ def seeds(numbers: list[int]) -> str:
 
 def how_to_read(section: Section, wanted: str) -> str:
     n, epochs = len(section.seeds), section.context.get("epochs")
-    spread = (
-        f"mean ± half-width of the 95 % Student-t interval over seeds, n = {n} unless said"
-        if n > 1
-        else "one seed (n = 1), so no interval"
-    )
+    spread = "one seed (n = 1), so no interval"
+    if n > 1:
+        spread = f"mean ± half-width of the 95 % Student-t interval over seeds, n = {n} unless said"
     instead = "" if section.metric == wanted else f" (not the {METRICS[wanted]}: it takes"
     instead += f" {MEDIAN_EPOCHS} epochs or more, here are {epochs})" if instead else ""
     metric, held_out = METRICS[section.metric], section.context.get("dataset.validation")

@@ -31,16 +31,13 @@ def part(section: Part, figures: list[str]) -> str:
 
 def table(made: Table) -> str:
     """A table whose heads sort it."""
-    words = set(range(1, len(made.header))) if made.header[-1] == "source" else set()
-    left = {*range(made.heads), *words}
+    words = made.header[-1] == "source"
     heads = "".join(
-        f"<th{' class=head' if i in left else ''}><button>{escape(word)}</button></th>"
+        f"<th{' class=head' if words or i < made.heads else ''}><button>{escape(word)}</button></th>"
         for i, word in enumerate(made.header)
     )
-    rows = "\n".join(
-        "<tr>" + "".join(cell(i, text, made.heads, words) for i, text in enumerate(row)) + "</tr>"
-        for row in made.rows
-    )
+    lines = [[cell(text, i < made.heads, words) for i, text in enumerate(row)] for row in made.rows]
+    rows = "\n".join(f"<tr>{''.join(line)}</tr>" for line in lines)
     note = f'\n<p class="note">{escape(made.note)}</p>' if made.note else ""
     return (
         f'<h3>{escape(made.title)}</h3>\n<div class="scroll"><table>\n<thead><tr>{heads}</tr></thead>\n'
@@ -48,8 +45,8 @@ def table(made: Table) -> str:
     )
 
 
-def cell(index: int, text: str, heads: int, words: set[int]) -> str:
-    kind = "head" if index < heads else "words" if index in words else ""
+def cell(text: str, head: bool, words: bool) -> str:
+    kind = "head" if head else "words" if words else ""
     kind = kind or ("" if text[:1].isdigit() or text[:1] in "+−" else "none")
     return f"<td{f' class={kind}' if kind else ''}>{escape(text)}</td>"
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import pandas as pd
 
 from normbench.report.experiment import Experiment
-from normbench.report.interval import Estimate
 from normbench.report.study import Section
 from normbench.report.summaries import pooled
 from normbench.report.tables import Table, against, estimates, grid, numbers, paired, pretty
@@ -72,7 +71,11 @@ def table(
     heads: dict[int, tuple[str, ...]] = dict(cells["head"])
     entries, tidy, values_of = [], [], section.values()
     pairs = [(str(pair[0]), str(pair[1])) for pair in values.columns.to_flat_index()]
-    found = {pair: cell_estimates(experiment, section, values[pair], less) for pair in pairs}
+    found = {}
+    for pair in pairs:
+        of_runs = section.runs["run"].map(values[pair])
+        of_runs = paired(experiment, section, of_runs) if less else of_runs
+        found[pair] = estimates(section, of_runs)
     for cell in cells.index:
         for (parameter, layer), of_cells in found.items():
             if cell in of_cells:
@@ -89,14 +92,3 @@ def table(
     if less:
         made.title += f": difference to {against(experiment)} at the same seed"
     return made
-
-
-def cell_estimates(
-    experiment: Experiment, section: Section, values: pd.Series[float], less: bool
-) -> dict[int, Estimate]:
-    """The estimate of each cell from one value a run."""
-    of_runs = section.runs["run"].map(values)
-    if less:
-        whole = Section(**{**vars(section), "runs": section.runs.assign(value=of_runs)})
-        of_runs = paired(experiment, whole, "value")
-    return estimates(section, of_runs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -49,10 +49,9 @@ class Published:
         """How many stand behind the point; a table has as many in all its places."""
         return len(self.value.partition(".")[2])
 
-    @property
-    def shown(self) -> str:
-        """The accuracy with the digits that were printed, or the word in its place."""
-        return self.value if self.top1 is None else f"{self.top1:.{self.digits}f}"
+    def shown(self, digits: int, more: str = "") -> str:
+        """The accuracy and what is to be said of it, or the word that was printed in its place."""
+        return self.value if self.top1 is None else f"{self.top1:.{digits}f}{more}"
 
 
 @functools.cache
@@ -111,15 +110,15 @@ def place(experiment: Experiment, row: Published) -> Values | None:
     return values
 
 
-def where_from(rows: Iterable[Published]) -> str:
+def where_from(rows: Sequence[Published]) -> str:
     """One line that says what network, data and length the numbers are of."""
-    rows = list(rows)
-    networks = ", ".join(dict.fromkeys(row.model for row in rows))
-    data = ", ".join(dict.fromkeys(row.dataset for row in rows))
-    epochs = ", ".join(dict.fromkeys(row.epochs for row in rows if row.epochs))
+    every = [(row.model, row.dataset, row.epochs) for row in rows]
+    networks, data, epochs = (
+        ", ".join(dict.fromkeys(word for word in words if word))
+        for words in zip(*every, strict=True)
+    )
+    length = f", {epochs} epochs" if epochs else ""
     errors = any(row.metric == "top1_err" for row in rows)
-    return (
-        f"{networks} on {data}"
-        + (f", {epochs} epochs" if epochs else "")
-        + (", printed as error and shown as 100 − error" if errors else "")
+    return f"{networks} on {data}{length}" + (
+        ", printed as error and shown as 100 − error" if errors else ""
     )

@@ -6,7 +6,7 @@ sections of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pandas as pd
@@ -94,8 +94,10 @@ def sections(
         seeds = seeds or planned["seeds"]
         context = {k: v for k, v in planned.items() if k not in experiment.keys}
         return [section(experiment, context, runs, seeds, metric)]
-    found = list(groups(experiment, runs.reset_index(drop=True)))
-    found.sort(key=lambda group: (-len(group[1]), str(sorted(group[0].items(), key=str))))
+    found = sorted(
+        groups(experiment, runs.reset_index(drop=True)),
+        key=lambda group: (-len(group[1]), str(sorted(group[0].items(), key=str))),
+    )
     return [section(experiment, context, some, seeds, metric) for context, some in found]
 
 
@@ -107,16 +109,15 @@ def groups(experiment: Experiment, runs: pd.DataFrame) -> Iterator[tuple[Values,
     loose_keys = [key for key in keys_of(context) if not key.startswith("evaluate.")]
     loose = context.groupby(loose_keys, sort=False).ngroup()
     everywhere = stands_for_all(runs)
-    own = exact[~everywhere]
-    joined = set(loose[~everywhere])
-    alone = exact[everywhere & ~loose.isin(joined)]
-    for group in dict.fromkeys([*own, *alone]):
+    own = set(exact[~everywhere])
+    alone = exact[everywhere & ~loose.isin(loose[~everywhere])]
+    for group in dict.fromkeys([*exact[~everywhere], *alone]):
         members = exact == group
-        if group in set(own):
-            members = (members & ~everywhere) | (everywhere & (loose == loose[members].iloc[0]))
-        some = runs[members]
-        first = members[members & (exact == group)].index[0]
-        values = rows(runs.loc[[first]])[0]
+        first = members.idxmax()
+        if group in own:
+            members = (members & ~everywhere) | (everywhere & (loose == loose[first]))
+            first = (members & (exact == group)).idxmax()
+        some, values = runs[members], rows(runs.loc[[first]])[0]
         shown = {key: values.get(key) for key in keys_of(context) if context.at[first, key] != ""}
         if values["protocol"] == "fixed":
             shown["sgd_batch"] = values["batch"] * values["workers"]
@@ -172,14 +173,14 @@ def section(
     experiment: Experiment, context: Values, runs: pd.DataFrame, seeds: int | None, metric: str
 ) -> Section:
     """The cells of the experiment with the runs of one context."""
-    cells, keys = laid_out(experiment, experiment.cells()), experiment.keys
-    cells["shared"] = shared_cells(experiment.cells(), context, runs)
+    cells = laid_out(experiment, experiment.cells())
+    cells["shared"] = stands_for_all(as_runs(experiment.cells(), context, runs))
     numbers = list(range(seeds)) if seeds else sorted({int(seed) for seed in runs["seed"]}) or [0]
-    index = places(cells, keys, cells["shared"], context)
+    index = places(cells[experiment.keys], cells["shared"], context)
     if runs.empty:
         found, foreign = runs.assign(cell=[]), []
     else:
-        at = places(runs.reindex(columns=keys), keys, stands_for_all(runs), context)
+        at = places(runs.reindex(columns=experiment.keys), stands_for_all(runs), context)
         some = runs.assign(_at=at)[runs["seed"].isin(numbers)]
         found = index.rename("_at").rename_axis("cell").reset_index().merge(some, on="_at")
         found = found.sort_values(["cell", "seed", "workers", "run"])
@@ -189,28 +190,24 @@ def section(
     return Section(context, cells, found, numbers, chosen, foreign)
 
 
-def shared_cells(cells: list[Values], context: Values, runs: pd.DataFrame) -> list[bool]:
-    """Which cells are equal by construction at every batch, and run once."""
-    says = runs.dropna(subset=["per_image"]) if len(runs) else runs
-    known = dict(zip(says["norm"], says["per_image"], strict=True)) if len(says) else {}
+def as_runs(cells: list[Values], context: Values, runs: pd.DataFrame) -> pd.DataFrame:
+    """The cells as rows of settings, as a run of each would have them; what a user's norm says of
+    itself is known from the runs."""
+    says = runs.dropna(subset=["per_image"])
+    known = dict(zip(says["norm"], says["per_image"], strict=True))
     found = []
-    for values in cells:
-        name = str(values.get("norm"))
-        own = {f"norm.{key}": value for key, value in norm_defaults(name).items()}
-        given = {key: value for key, value in values.items() if value is not None}
-        said = {} if name in registry.NORMS else {"per_image": known.get(name)}
-        protocol = values.get("protocol", context.get("protocol"))
-        stages = values.get("norm_stages", context.get("norm_stages"))
-        everywhere = protocol == "fixed" and stages is None
-        found.append(everywhere and per_image({"norm": name, **own, **given, **said}))
-    return found
+    for cell in cells:
+        given = {**context, **{key: value for key, value in cell.items() if value is not None}}
+        name = str(given.get("norm"))
+        own = {f"norm.{key}": plain(value) for key, value in norm_defaults(name).items()}
+        said = None if name in registry.NORMS else known.get(name)
+        found.append({"norm_stages": None, **own, **given, "norm": name, "per_image": said})
+    return pd.DataFrame(found, dtype=object)
 
 
-def places(
-    some: pd.DataFrame, keys: Sequence[str], shared: pd.Series[bool], context: Values
-) -> pd.Series[str]:
+def places(words: pd.DataFrame, shared: pd.Series[bool], context: Values) -> pd.Series[str]:
     """What a cell and its runs have in common, as text."""
-    words = objects(some[list(keys)]).map(token)
+    words = objects(words).map(token)
     for key, value in once(context).items():
         if key in words:
             words.loc[shared, key] = token(value)

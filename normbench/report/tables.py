@@ -108,7 +108,7 @@ def entry(found: Estimate | None, seeds: int, runs: int, diverged: int, failed: 
 
 def difference(experiment: Experiment, section: Section) -> Table:
     """Accuracy less that of the baseline at the same seed: mean ± half-width, in points."""
-    found = estimates(section, paired(experiment, section, section.metric))
+    found = estimates(section, paired(experiment, section, section.runs[section.metric]))
     some, values = section.cells.loc[sorted(found)], section.values()
     few = {
         cell: f" (n = {one.n})" if one.n < len(section.seeds) else "" for cell, one in found.items()
@@ -125,15 +125,14 @@ def against(experiment: Experiment) -> str:
     return " ".join(f"{name(k)}={text(v)}" for k, v in experiment.baseline.items())
 
 
-def paired(experiment: Experiment, section: Section, column: str) -> pd.Series[float]:
-    """A column of the section's runs less that of the baseline's run with the same seed; missing
+def paired(experiment: Experiment, section: Section, values: pd.Series[float]) -> pd.Series[float]:
+    """The values of the section's runs less that of the baseline's run with the same seed; missing
     where there is no such run."""
-    base = section.runs["cell"].map(baselines(experiment, section.values()))
-    runs = section.runs.assign(base=base)
-    other = section.runs[["cell", "seed", column]]
-    both = runs.merge(other, how="left", left_on=["base", "seed"], right_on=["cell", "seed"])
-    less: pd.Series[float] = both[f"{column}_x"] - both[f"{column}_y"]
-    return less.set_axis(section.runs.index)
+    runs = section.runs[["cell", "seed"]].assign(value=values)
+    base = runs.assign(cell=runs["cell"].map(baselines(experiment, section.values())))
+    both = base.merge(runs, how="left", on=["cell", "seed"])
+    less: pd.Series[float] = both["value_x"] - both["value_y"]
+    return less.set_axis(runs.index)
 
 
 def baselines(experiment: Experiment, cells: dict[int, Values]) -> dict[int, int]:
@@ -157,12 +156,8 @@ def published(experiment: Experiment, wanted: Values) -> Table:
     found = accuracies(experiment, wanted)
     printed = [row for _, row in found]
     digits = max((row.digits for row in printed), default=0)
-    shown = [
-        row.value
-        if row.top1 is None
-        else f"{row.top1:.{digits}f}{' (quoted)' if row.kind == 'quoted' else ''}"
-        for row in printed
-    ]
+    quoted = [" (quoted)" if row.kind == "quoted" else "" for row in printed]
+    shown = [row.shown(digits, more) for row, more in zip(printed, quoted, strict=True)]
     entries = laid_out(experiment, [values for values, _ in found]).assign(entry=shown)
     table = grid(experiment, entries, laid_out(experiment, experiment.cells()))
     table.ours = False
@@ -185,7 +180,7 @@ def independent(experiment: Experiment) -> Table:
         standardized = " + ws" if values.get("weight_standardization") else ""
         at = (values["norm"] + standardized, row.model, row.dataset, row.source)
         batch = f"{values['batch']}: " if "batch" in values else ""
-        lines.setdefault(at, []).append(batch + row.shown)
+        lines.setdefault(at, []).append(batch + row.shown(row.digits))
     ordered = sorted(lines, key=lambda at: norms.index(at[0].split()[0]))
     body = [[*at[:3], ", ".join(lines[at]), at[3]] for at in ordered]
     header = ["norm", "network", "dataset", "top-1 accuracy, %, by batch", "source"]

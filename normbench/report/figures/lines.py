@@ -29,14 +29,11 @@ def theirs(document: Document) -> tuple[str, pd.DataFrame]:
     """Title and errors of the first published table that has a row with more than one column."""
     experiment = document.experiment
     for wanted in experiment.published:
-        found = [
-            (values, row) for values, row in accuracies(experiment, wanted) if row.top1 is not None
-        ]
+        found = [pair for pair in accuracies(experiment, wanted) if pair[1].top1 is not None]
         lines = laid_out(experiment, [values for values, _ in found])
         lines["mean"] = [100 - (row.top1 or 0) for _, row in found]
-        lines = lines.drop_duplicates(["row", "column"], keep="last").assign(
-            half=None, shared=False
-        )
+        lines = lines.drop_duplicates(["row", "column"], keep="last")
+        lines = lines.assign(half=None, shared=False)
         if lines.groupby("row").size().max() > 1:
             first = found[0][1]
             return f"{first.paper}, {first.table}\n({first.model}, {first.dataset})", lines

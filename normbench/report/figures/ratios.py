@@ -58,11 +58,8 @@ def shares(document: Document, key: str) -> pd.DataFrame:
 def published() -> pd.DataFrame:
     """The shares of the paper's figure."""
     rows = select({"paper": "Switchable Normalization", "table": "Figure 2"})
-    every = [
-        {**dict(row.cell), "statistic": row.metric.removeprefix("share_"), "mean": float(row.value)}
-        for row in rows
-    ]
-    return pd.DataFrame(every).sort_values(["workers", "batch"], ascending=False, kind="stable")
+    shares = [{"statistic": row.metric[len("share_") :], "mean": float(row.value)} for row in rows]
+    return pd.DataFrame(map(dict, (row.cell for row in rows))).join(pd.DataFrame(shares))
 
 
 def stacked(axes: Axes, points: pd.DataFrame) -> None:
