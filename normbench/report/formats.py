@@ -83,11 +83,14 @@ def latex_table(table: Table) -> str:
     """A centred tabular with its title and its note; one with sources breaks their lines."""
     wide = table.header[-1] == "source"
     columns = "l" * table.heads + "r" * (len(table.header) - table.heads)
-    frame = pd.DataFrame(table.rows).map(latex_text)
-    tabular = frame.to_latex(
-        index=False,
-        header=list(map(latex_text, table.header)),
-        column_format="lllp{4cm}p{7cm}" if wide else columns,
+    tabular = (
+        pd.DataFrame(table.rows)
+        .map(latex_text)
+        .to_latex(
+            index=False,
+            header=[latex_text(head) for head in table.header],
+            column_format="lllp{4cm}p{7cm}" if wide else columns,
+        )
     )
     size = r"\scriptsize" if wide else r"\small"
     title = rf"\textbf{{{latex_text(table.title)}}}\par\medskip"
