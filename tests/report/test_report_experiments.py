@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
 
 from normbench.norms.registry import NORMS
 from normbench.report import experiment as experiments
@@ -21,6 +20,7 @@ from normbench.settings.parse import parse
 from normbench.training.network import check, seeded_network
 from normbench.training.optimizer import project, set_learning_rate, sgd
 
+Composed = Callable[..., dict[str, Any]]
 NAMES = experiments.names()
 WANTED = (
     *(
@@ -38,12 +38,9 @@ WANTED = (
 )
 
 
-def composed(name: str, cell: dict[str, Any], *more: str) -> Any:
-    """A cell as the command line would have it."""
-    overrides = [f"{key}={text(value) or 'null'}" for key, value in cell.items()]
-    with initialize_config_module("normbench.conf", version_base="1.3"):
-        config = compose("train", [f"experiment={name}", *more, *overrides])
-    return OmegaConf.to_container(config, resolve=True)
+def words(name: str, cell: dict[str, Any], *more: str) -> list[str]:
+    """A cell as it is typed on the command line."""
+    return [f"experiment={name}", *more, *(f"{k}={text(v) or 'null'}" for k, v in cell.items())]
 
 
 def typed(experiment: experiments.Experiment) -> list[dict[str, Any]]:
@@ -61,9 +58,11 @@ def test_every_experiment_of_the_plan_is_there() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_first_cell_at_the_embedded_scale_fits_and_trains_for_two_steps(name: str) -> None:
+def test_the_first_cell_at_the_embedded_scale_fits_and_trains_for_two_steps(
+    composed: Composed, name: str
+) -> None:
     experiment = experiments.load(name)
-    settings = parse(composed(name, typed(experiment)[0], "scale=embedded"))
+    settings = parse(composed(*words(name, typed(experiment)[0], "scale=embedded")))
     assert settings.study == experiment.study
     assert settings.dataset.name == "cifar10_5k"
     check(settings)
@@ -156,9 +155,11 @@ def test_defaults_are_those_that_a_run_has(norm: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_a_report_says_before_any_run_is_what_a_sweep_would_run(name: str) -> None:
+def test_what_a_report_says_before_any_run_is_what_a_sweep_would_run(
+    composed: Composed, name: str
+) -> None:
     experiment = experiments.load(name)
-    settings = parse(composed(name, typed(experiment)[0], "scale=embedded"))
+    settings = parse(composed(*words(name, typed(experiment)[0], "scale=embedded")))
     planned = {k: v for k, v in experiment.planned().items() if k not in experiment.keys}
     for key in {"protocol", "epochs", "lr", "lr_batch"} & set(planned):
         assert planned[key] == getattr(settings, key), key
