@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from normbench.data import Dataset, Split
-from normbench.norms import NORMS, norm_class, options_of
+from normbench.norms import NORMS, NormFactory, norm_class, options_of
 from normbench.norms.weight_standardization import Standardized
 from normbench.settings.schema import Settings
 from normbench.training.network import create_network
@@ -116,12 +116,31 @@ def images_on_cuda(channels_last: bool) -> Any:
     return data.on(CUDA, channels_last=channels_last)
 
 
-def take_a_step(settings: Settings) -> nn.Module:
+def two_layers(settings: Settings) -> nn.Module:
+    """The least network that has the norm behind an image and behind another norm."""
+    norm = NormFactory(
+        settings.norm.name,
+        chosen=settings.activation,
+        images=settings.batch,
+        options=settings.norm.options,
+    )
+    first = nn.Conv2d(3, 16, 3, padding=1), norm(16)
+    second = nn.Conv2d(16, 32, 3, stride=2, padding=1), norm(32, stage=1)
+    return nn.Sequential(*first, *second, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
+
+
+def whole_network(settings: Settings) -> nn.Module:
+    return create_network(settings, None)
+
+
+def take_a_step(
+    settings: Settings, build: Callable[[Settings], nn.Module] = whole_network
+) -> nn.Module:
     """Batch, forward, backward and update under both modes; the network afterwards."""
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
     with FakeTensorMode():
         with CUDA:
-            network = create_network(settings, None)
+            network = build(settings)
         for module in network.modules():  # as network.to(memory_format=…), which fakes do not have
             if isinstance(module, nn.Conv2d):
                 weight = module.weight.detach().contiguous(memory_format=layout)
@@ -151,7 +170,7 @@ def test_a_step_stays_on_the_device_and_never_waits(cell: Cell, tiny: Dataset, n
     for precision in ("fp32", "bf16"):
         for channels_last in (False, True):
             settings = cell(norm=norm, precision=precision, channels_last=channels_last)
-            take_a_step(settings)
+            take_a_step(settings, two_layers)
 
 
 def test_standardized_weights_stay_on_the_device_and_never_wait(cell: Cell, tiny: Dataset) -> None:
@@ -160,6 +179,11 @@ def test_standardized_weights_stay_on_the_device_and_never_wait(cell: Cell, tiny
             layout = {"precision": precision, "channels_last": channels_last}
             network = take_a_step(cell(norm="bn", weight_standardization=True, **layout))
             assert any(isinstance(module, Standardized) for module in network.modules())
+
+
+def test_the_network_of_a_run_too(cell: Cell, tiny: Dataset) -> None:
+    for norm in ("bn", "frn"):
+        take_a_step(cell(norm=norm, accumulate=2))
 
 
 def test_the_modes_see_what_they_forbid(
@@ -185,4 +209,4 @@ def test_the_modes_see_what_they_forbid(
     ):
         monkeypatch.setattr(Step, "forward", wrong)
         with pytest.raises((AssertionError, RuntimeError), match=message):
-            take_a_step(cell(norm="bn"))
+            take_a_step(cell(norm="bn"), two_layers)
