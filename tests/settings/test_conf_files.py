@@ -36,7 +36,13 @@ def test_norms(composed: Composed, norm: str) -> None:
     check(settings)
 
 
-@pytest.mark.parametrize("model", names("model"))
+DEEP = ("resnet56", "resnet101", "resnet110", "preresnet56", "preresnet110", "resnetv2_50")
+MODELS = [
+    pytest.param(name, marks=pytest.mark.slow) if name in DEEP else name for name in names("model")
+]
+
+
+@pytest.mark.parametrize("model", MODELS)
 def test_models(composed: Composed, model: str) -> None:
     settings = parse(composed(f"model={model}"))
     assert settings.model.label == model
