@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class UserError(ValueError):
@@ -18,6 +18,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`", did you mean 'frn'?"` where a known word is close to `word`, else an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f", did you mean {close[0]!r}?" if close else ""
+
+
+def way_out(word: str, known: Collection[str]) -> str:
+    """What follows a word that is none of `known`: the nearest of them, or else all."""
+    return did_you_mean(word, known) or f"; there are {', '.join(known)}"
 
 
 def divisors(number: int) -> str:

@@ -13,7 +13,8 @@ import normbench
 
 ROOT = Path(normbench.__file__).parent
 FLOORS = (  # from the ground up; a module imports from floors below its own, and its own room
-    "errors machine words",
+    "errors machine",
+    "words",
     "ops",
     "norms",
     "settings",

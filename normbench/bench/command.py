@@ -8,77 +8,59 @@ from typing import Any
 
 import torch
 
-from normbench.bench import arguments as args
 from normbench.bench import growth, layers, step, study, table
 from normbench.bench.peers import PEERS
 from normbench.bench.timing import keep_freed_memory
-from normbench.errors import UserError, did_you_mean
+from normbench.errors import UserError, way_out
 from normbench.norms import NORMS
 from normbench.ops import BACKENDS
 from normbench.settings.cell import Cell
 from normbench.training.network import device_named
+from normbench.words import Given, Reader, Words, count, one_of, several
 
 Compose = Callable[[list[str]], Cell]  # the cell of `normbench train WORDS`
 
-HELP = """\
-normbench bench layers [key=value ...]   every norm, forward and backward, against BatchNorm2d + ReLU
-normbench bench step [key=value ...]     a step of training in its parts, and on the layers of others
-normbench bench study [key=value ...]    a small study, 1, 2, ... cells at a time
-normbench bench growth [key=value ...]   time of an image by batch, workers, depth and resolution
-normbench bench all [device=cuda]        all four
-
-  of all      device=auto  rounds=15  out=results/bench
-  of layers   norms=bn,ln,...  shapes=32x64x32x32,2x16x32x32  layouts=nchw,channels_last
-              dtypes=fp32  backends=auto,eager  peers=torch,plain (timm)
-  of step     peers=plain (torch, timm), and every setting of normbench train: norm=frn batch=2
-  of study    jobs=1,2  seeds=1, and every setting of normbench train
-A ratio is one of medians in one run, in which the contenders took turns. CSV files go to out=.
-"""
-
-COMMON: dict[str, args.Reader] = {
-    "rounds": args.number,
-    "out": lambda key, text: Path(text),
-    "device": lambda key, text: args.some_of(("auto", "cpu", "cuda"))(key, text)[0],
+COMMON: dict[str, Reader] = {
+    "rounds": count,
+    "out": Path,
+    "device": one_of(("auto", "cpu", "cuda")),
 }
-LAYERS: dict[str, args.Reader] = COMMON | {
-    "norms": args.some_of(NORMS),
-    "shapes": args.shapes,
-    "layouts": args.some_of(layers.LAYOUTS),
-    "dtypes": args.some_of(layers.DTYPES),
-    "backends": args.some_of(BACKENDS),
-    "peers": args.some_of(PEERS, or_none=True),
-}
-SHAPES = {"cpu": "32x64x32x32,2x16x32x32", "cuda": "256x64x64x64,32x64x32x32,2x16x32x32"}
+CPU_SHAPES = ((32, 64, 32, 32), (2, 16, 32, 32))
+SHAPES = {"cpu": CPU_SHAPES, "cuda": ((256, 64, 64, 64), *CPU_SHAPES)}
+
+
+def shape(text: str) -> tuple[int, int, int, int]:
+    """N, C, H, W of 32x64x32x32."""
+    sizes = text.split("x")
+    if len(sizes) != 4 or not all(s.isdecimal() and int(s) > 0 for s in sizes):
+        raise ValueError("must be NxCxHxW, such as 32x64x32x32")
+    n, c, h, w = (int(s) for s in sizes)
+    return n, c, h, w
 
 
 def run(arguments: list[str], compose: Compose) -> int:
     """The command; the exit code."""
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(HELP, end="")
-        return 0
+    if not arguments:
+        raise UserError(f"normbench bench: say what to measure, {', '.join(PARTS)} or all")
     what, *rest = arguments
-    keep_freed_memory()
     if what == "all":
-        _, others = args.read(rest, COMMON)
-        args.nothing_else("all", others, COMMON)
-        for one in PARTS.values():
-            one(rest, compose)
-        return 0
-    if what not in PARTS:
-        hint = did_you_mean(what, PARTS) or f"; there are {', '.join([*PARTS, 'all'])}"
-        raise UserError(f"normbench bench has no {what!r}{hint}")
-    PARTS[what](rest, compose)
+        Words("bench all", COMMON).read(rest)
+    elif what not in PARTS:
+        raise UserError(f"normbench bench has no {what!r}{way_out(what, [*PARTS, 'all'])}")
+    keep_freed_memory()
+    for part in PARTS if what == "all" else [what]:
+        words, measure = PARTS[part]
+        measure(words.read(rest), compose)
     return 0
 
 
-def bench_layers(words: list[str], compose: Compose) -> None:
-    values, rest = args.read(words, LAYERS)
-    args.nothing_else("layers", rest, LAYERS)
+def bench_layers(given: Given, compose: Compose) -> None:
+    values = given.values
     device = device_named(values.get("device", "auto"))
     cuda = device.type == "cuda"
     request = layers.Request(
         norms=values.get("norms", tuple(NORMS)),
-        shapes=values.get("shapes") or args.shapes("shapes", SHAPES[device.type]),
+        shapes=values.get("shapes", SHAPES[device.type]),
         layouts=values.get("layouts", tuple(layers.LAYOUTS)),
         dtypes=values.get("dtypes", ("fp32", "bf16") if cuda else ("fp32",)),
         backends=values.get("backends", ("auto", "eager")),
@@ -98,8 +80,8 @@ def out(values: dict[str, Any], what: str, device: torch.device) -> Path:
     return folder / f"{what}-{device.type}.csv"
 
 
-def bench_step(words: list[str], compose: Compose) -> None:
-    values, settings = args.read(words, COMMON | {"peers": args.some_of(PEERS, or_none=True)})
+def bench_step(given: Given, compose: Compose) -> None:
+    values, settings = given.values, given.settings
     device, rounds = device_named(values.get("device", "auto")), values.get("rounds", 15)
     asked = [settings] if settings else STEPS
     cells = [compose([*some, f"device={device.type}"]).settings for some in asked]
@@ -121,21 +103,19 @@ STEPS = [  # what the goals of speed are about: small batches, and the usual one
 ]
 
 
-def bench_study(words: list[str], compose: Compose) -> None:
-    own = COMMON | {"jobs": args.numbers, "seeds": args.number}
-    values, settings = args.read(words, own)
+def bench_study(given: Given, compose: Compose) -> None:
+    values = given.values
     device = device_named(values.get("device", "auto"))
     gpus = torch.cuda.device_count() if device.type == "cuda" else 0
     jobs = values.get("jobs", (1, 2, 4, 8) if gpus else (1, 2))
-    words = [f"device={device.type}", "epochs=2", *settings]
+    words = [f"device={device.type}", "epochs=2", *given.settings]
     rows = list(study.measure(compose, words, jobs, gpus, values.get("seeds", 1)))
     table.show(" ".join(words), rows)
     table.write(out(values, "study", device), rows, device, 1)
 
 
-def bench_growth(words: list[str], compose: Compose) -> None:
-    values, rest = args.read(words, COMMON)
-    args.nothing_else("growth", rest, COMMON)
+def bench_growth(given: Given, compose: Compose) -> None:
+    values = given.values
     device, rounds = device_named(values.get("device", "auto")), values.get("rounds", 7)
     rows: list[growth.Row] = []
     for some in growth.measure(device, rounds):
@@ -147,9 +127,18 @@ def bench_growth(words: list[str], compose: Compose) -> None:
         path.with_suffix(f".{kind}").write_bytes(growth.figure(rows, kind))
 
 
-PARTS: dict[str, Callable[[list[str], Compose], None]] = {
-    "layers": bench_layers,
-    "step": bench_step,
-    "study": bench_study,
-    "growth": bench_growth,
+LAYERS: dict[str, Reader] = {
+    "norms": several(one_of(NORMS)),
+    "shapes": several(shape),
+    "layouts": several(one_of(layers.LAYOUTS)),
+    "dtypes": several(one_of(layers.DTYPES)),
+    "backends": several(one_of(BACKENDS)),
+}
+PEERS_KEY: dict[str, Reader] = {"peers": several(one_of(PEERS), or_none=True)}
+STUDY: dict[str, Reader] = {"jobs": several(count), "seeds": count}
+PARTS: dict[str, tuple[Words, Callable[[Given, Compose], None]]] = {
+    "layers": (Words("bench layers", COMMON | LAYERS | PEERS_KEY), bench_layers),
+    "step": (Words("bench step", COMMON | PEERS_KEY, settings=True), bench_step),
+    "study": (Words("bench study", COMMON | STUDY, settings=True), bench_study),
+    "growth": (Words("bench growth", COMMON), bench_growth),
 }

@@ -8,61 +8,32 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from normbench.errors import UserError, did_you_mean
-from normbench.record.evaluations import EVALUATIONS, STATISTICS, Evaluation
+from normbench.errors import UserError
+from normbench.record.evaluations import STATISTICS, Evaluation
 from normbench.record.record import find_records
 from normbench.settings.parse import choice
+from normbench.words import Words, count, one_of, several
 
-HELP = f"""\
-normbench evaluate RUN ... [statistics=...] [weight=...] [images=...] [batches=...] [dataset=NAME]
-
-  normbench evaluate results/runs/single                      every finished run below, in every way
-  normbench evaluate RUN statistics=example weight=0.1,0.2    a line for each weight
-  normbench evaluate RUN statistics=batch images=1,8,32       by the test batch's own statistics
-One line more in {EVALUATIONS} beside each record; a line that is there is not computed again.
-
-  statistics  by which the batch norms of a trained network evaluate, on the test images; all:
-    running   as in training
-    precise   the mean of the statistics of training batches, each worker's by themselves
-    pooled    mean and variance over all images of training batches (arXiv 2105.07576)
-    example   running, with the test image's own at a weight (arXiv 1906.03548)
-    batch     those of some test images alone, in random order
-  weight      of example: numbers from 0 to 1; null: 1 / images per worker of the training;
-              validation: the best on the training images held out (dataset.validation). Default null
-  images      of batch: how many test images; default: images per worker of the training
-  batches     of precise and pooled: training batches; default: the run's evaluate.batches
-  dataset     another dataset with the same classes; dataset.KEY=... are its options
-"""
-KEYS = ("statistics", "weight", "images", "batches", "dataset")
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 
 
 def main(arguments: list[str], compose: Compose) -> int:
     """Evaluates the runs and prints a table; the exit code. UserError for words that do not fit."""
-    if {"-h", "--help"} & set(arguments):
-        print(HELP, end="")
-        return 0
-    roots = [Path(word) for word in arguments if "=" not in word and not word.startswith("-")]
-    given = dict(word.split("=", 1) for word in arguments if "=" in word)
-    for word in arguments:
-        key = word.partition("=")[0]
-        if word.startswith("-") or ("=" in word and key.partition(".")[0] not in KEYS):
-            hint = did_you_mean(key, KEYS) or f"; there are {', '.join(KEYS)}"
-            raise UserError(f"normbench evaluate has no {key}{hint}")
-    if not roots:
+    given = WORDS.read(arguments)
+    if not given.alone:
         raise UserError(
             "normbench evaluate needs a run: a folder with a record.json in or below it"
         )
-    ways = ways_of(given)
-    data = [f"{key}={value}" for key, value in given.items() if key.startswith("dataset")]
+    ways = ways_of(given.values)
+    data = [f"{key}={text}" for key, text in given.values.items() if key.startswith("dataset")]
     dataset = choice("dataset", compose(data)["dataset"]) if data else None
-    folders = [folder for root in roots for folder in runs_in(root)]
+    folders = [folder for root in given.alone for folder in runs_in(root)]
     from normbench.training.reevaluate import reevaluate
 
-    mistakes = []
+    mistakes, every = [], "statistics" not in given.values
     for folder in folders:
         try:
-            show(folder, list(reevaluate(folder, ways, dataset, every="statistics" not in given)))
+            show(folder, list(reevaluate(folder, ways, dataset, every=every)))
         except UserError as error:  # of this run; the others go on
             mistakes.append(error)
             if len(folders) > 1:
@@ -80,28 +51,23 @@ def runs_in(root: Path) -> list[Path]:
     return found
 
 
-def ways_of(given: Mapping[str, str]) -> list[Evaluation]:
-    """What is asked for, as lines without a result. UserError for a word that is not among these."""
-    chosen = given.get("statistics", ",".join(STATISTICS)).split(",")
-    for word in chosen:
-        if word not in STATISTICS:
-            hint = did_you_mean(word, STATISTICS)
-            raise UserError(f"statistics={word}: must be among {', '.join(STATISTICS)}{hint}")
-    for key, used in (("weight", "example"), ("images", "batch")):
-        if key in given and used not in chosen:
-            raise UserError(f"{key}={given[key]} belongs to statistics={used}; add that")
+def ways_of(given: Mapping[str, Any]) -> list[Evaluation]:
+    """What is asked for, as lines without a result. UserError for a key that belongs to none of it."""
+    chosen = given.get("statistics", STATISTICS)
+    for key, used in USED.items():
+        if key in given and not set(used) & set(chosen):
+            raise UserError(f"{key}=… belongs to statistics={' or '.join(used)}; add that")
     return [way for statistics in chosen for way in ways_by(statistics, given)]
 
 
-def ways_by(statistics: str, given: Mapping[str, str]) -> list[Evaluation]:
+def ways_by(statistics: str, given: Mapping[str, Any]) -> list[Evaluation]:
     """One for each weight or number of images that is given."""
     if statistics == "example":
-        return [weighed(word) for word in given.get("weight", "null").split(",")]
+        return list(given.get("weight", [weighed("null")]))
     if statistics == "batch" and "images" in given:
-        words = given["images"].split(",")
-        return [Evaluation("batch", images=whole("images", word)) for word in words]
-    if statistics in ("precise", "pooled") and "batches" in given:
-        return [Evaluation(statistics, batches=whole("batches", given["batches"]))]
+        return [Evaluation("batch", images=images) for images in given["images"]]
+    if statistics in USED["batches"] and "batches" in given:
+        return [Evaluation(statistics, batches=given["batches"])]
     return [Evaluation(statistics)]
 
 
@@ -116,15 +82,23 @@ def weighed(word: str) -> Evaluation:
     except ValueError:
         weight = -1.0
     if not 0 <= weight <= 1:
-        raise UserError(f"weight={word}: must be a number from 0 to 1, null or validation")
+        raise ValueError("must be a number from 0 to 1, null or validation")
     return Evaluation("example", weight=weight, weight_from="given")
 
 
-def whole(key: str, word: str) -> int:
-    """A number of images or batches."""
-    if not word.isdecimal() or int(word) < 1:
-        raise UserError(f"{key}={word}: must be a whole number, 1 or more")
-    return int(word)
+WORDS = Words(
+    "evaluate",
+    keys={
+        "statistics": several(one_of(STATISTICS)),
+        "weight": several(weighed),
+        "images": several(count),
+        "batches": count,
+        "dataset": str,
+        "dataset.KEY": str,
+    },
+    alone=Path,
+)
+USED = {"weight": ("example",), "images": ("batch",), "batches": ("precise", "pooled")}
 
 
 def show(folder: Path, found: Sequence[Evaluation]) -> None:

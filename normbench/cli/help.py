@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any
 
 import yaml
 
-from normbench.errors import did_you_mean
+from normbench.cli.listing import GROUPS
+from normbench.errors import did_you_mean, way_out
+from normbench.record.evaluations import EVALUATIONS
+from normbench.report.claims import studies
 from normbench.training.foreign import LIBRARIES
 
 HELP = """\
@@ -22,15 +26,67 @@ normbench: how normalization layers behave when each worker sees only a few imag
   normbench evaluate results/runs/single      finished runs again, by other statistics of batch norms
   normbench bench layers                      speed and memory of every norm, against torch's layers
   normbench list                              norms, models, datasets, experiments, with their papers
-  normbench fetch cifar10                     downloads a dataset; fetch --verify checks what is there
+  normbench fetch cifar10                     downloads a dataset, or checks what is there
 
   normbench COMMAND --help                    says more of each
+"""
+
+
+EVALUATE = f"""\
+normbench evaluate RUN ... [statistics=...] [weight=...] [images=...] [batches=...] [dataset=NAME]
+
+  normbench evaluate results/runs/single                      every finished run below, in every way
+  normbench evaluate RUN statistics=example weight=0.1,0.2    a line for each weight
+  normbench evaluate RUN statistics=batch images=1,8,32       by the test batch's own statistics
+One line more in {EVALUATIONS} beside each record; a line that is there is not computed again.
+
+  statistics  by which the batch norms of a trained network evaluate, on the test images; all:
+    running   as in training
+    precise   the mean of the statistics of training batches, each worker's by themselves
+    pooled    mean and variance over all images of training batches (arXiv 2105.07576)
+    example   running, with the test image's own at a weight (arXiv 1906.03548)
+    batch     those of some test images alone, in random order
+  weight      of example: numbers from 0 to 1; null: 1 / images per worker of the training;
+              validation: the best on the training images held out (dataset.validation). Default null
+  images      of batch: how many test images; default: images per worker of the training
+  batches     of precise and pooled: training batches; default: the run's evaluate.batches
+  dataset     another dataset with the same classes; dataset.KEY=... are its options
+"""
+BENCH = """\
+normbench bench layers [key=value ...]   every norm, forward and backward, against BatchNorm2d + ReLU
+normbench bench step [key=value ...]     a step of training in its parts, and on the layers of others
+normbench bench study [key=value ...]    a small study, 1, 2, ... cells at a time
+normbench bench growth [key=value ...]   time of an image by batch, workers, depth and resolution
+normbench bench all [device=cuda]        all four
+
+  of all      device=auto  rounds=15  out=results/bench
+  of layers   norms=bn,ln,...  shapes=32x64x32x32,2x16x32x32  layouts=nchw,channels_last
+              dtypes=fp32  backends=auto,eager  peers=torch,plain (timm)
+  of step     peers=plain (torch, timm), and every setting of normbench train: norm=frn batch=2
+  of study    jobs=1,2  seeds=1, and every setting of normbench train
+A ratio is one of medians in one run, in which the contenders took turns. CSV files go to out=.
+"""
+
+FETCH = """\
+normbench fetch NAME ... [root=DIR] [source=URL]   downloads datasets, or what is missing of them
+normbench fetch --verify [NAME ...] [root=DIR]     checks what is there, file by file
+
+  NAME    cifar10, cifar100, imagenette, imagewoof (160 pixels on the shorter side), imagenette-320,
+          imagenette-full, imagewoof-320, imagewoof-full; cifar10_5k is here already
+  root    the folder that holds or will hold the files; default: NORMBENCH_DATA, or the cache
+  source  your own: URL or path of the archive, or of a folder that holds it
 """
 
 
 def complain(error: Exception | str) -> None:
     """One line on stderr."""
     print("normbench:", " ".join(str(error).split()), file=sys.stderr)
+
+
+def help_of(command: str, words: Sequence[str]) -> str:
+    """The help of a command, or of a part of it that has its own."""
+    part = " ".join([command, *words[:1]])
+    return HELPS[part if part in HELPS else command]()
 
 
 def train_help() -> str:
@@ -71,6 +127,28 @@ Every other setting is one of normbench train --help.
 """
 
 
+def list_help() -> str:
+    """How to use `list`."""
+    return f"""\
+normbench list [GROUP ...]   what there is to choose from, each with its paper
+
+  GROUP  {", ".join(GROUPS)}; default: all
+"""
+
+
+def claims_help() -> str:
+    """How to use `report claims`."""
+    return f"""\
+normbench report claims [study=NAME,...] [key=value ...]   the papers' claims, and what the runs say
+
+  study=NAME,...        only the claims that these studies test; all
+  results=results       where the runs are: below results/runs/<study>, or results/<study>
+  out=DIR               where claims.md, claims.csv and figure_claims.svg go; results
+
+Studies: {", ".join(studies())}
+"""
+
+
 def settings_text() -> str:
     """conf/train.yaml from its first setting to its last, comments included."""
     text = (files("normbench.conf") / "train.yaml").read_text(encoding="utf-8")
@@ -83,6 +161,14 @@ def choices(group: str) -> list[str]:
     names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
     own = sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
     return own + [f"{library}/NAME" for library in LIBRARIES if group == "model"]
+
+
+def setting_meant(word: str) -> str:
+    """`norm=bn` for `bn`, `batch=…` for `batch`; nothing where no setting is likely."""
+    for group in GROUPS.values():
+        if word in choices(group):
+            return f"{group}={word}"
+    return f"{word}=…" if word in known_keys("") else ""
 
 
 def readable(error: Exception) -> str:
@@ -101,8 +187,7 @@ def readable(error: Exception) -> str:
         if wrong.group(1) != "override":
             return f"+{word}: {word} is there already; leave out the +"
         known = known_keys(word)
-        hint = did_you_mean(word, known) or f"; there are {', '.join(known)}"
-        return f"there is no setting {word!r}{hint}"
+        return f"there is no setting {word!r}{way_out(word, known)}"
     if said.startswith("Missing mandatory value"):
         key = getattr(error, "full_key", None) or said.split()[-1]
         return f"{key} has no value; give {key}=…"
@@ -128,3 +213,14 @@ def known_keys(word: str) -> list[str]:
     if not chosen.is_file():
         return known_keys("")
     return [f"{group}.{key}" for key in yaml.safe_load(chosen.read_text(encoding="utf-8"))]
+
+
+HELPS: dict[str, Callable[[], str]] = {
+    "train": train_help,
+    "sweep": sweep_help,
+    "report claims": claims_help,
+    "evaluate": lambda: EVALUATE,
+    "bench": lambda: BENCH,
+    "list": list_help,
+    "fetch": lambda: FETCH,
+}

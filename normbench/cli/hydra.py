@@ -17,10 +17,11 @@ from normbench.errors import FailedError, UserError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-FLAGS = (
-    *("-m", "--multirun", "-c", "--cfg", "--resolve", "-p", "--package", "-i", "--info"),
-    *("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "--hydra-help"),
-)  # of Hydra, which `normbench train` hands on
+VALUED = (
+    *("-c", "--cfg", "-p", "--package", "-i", "--info", "-cp", "--config-path"),
+    *("-cn", "--config-name", "-cd", "--config-dir"),
+)  # flags of Hydra with a value, which `normbench train` hands on
+FLAGS = ("-m", "--multirun", "--resolve", "--hydra-help", *VALUED)
 
 
 def compose(overrides: Sequence[str]) -> dict[str, Any]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from importlib.resources import files
 
-from normbench.errors import UserError, did_you_mean
 from normbench.training.foreign import LIBRARIES
+from normbench.words import Words, one_of
 
 GROUPS = {
     "norms": "norm",
@@ -17,19 +16,12 @@ GROUPS = {
     "experiments": "experiment",
     "scales": "scale",
 }
+WORDS = Words("list", alone=one_of(GROUPS))
 
 
 def main(arguments: list[str]) -> int:
     """Prints a table of each group asked for (none: of all)."""
-    parser = argparse.ArgumentParser(
-        prog="normbench list", description="What there is to choose from, each with its paper."
-    )
-    parser.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(GROUPS))
-    groups = parser.parse_args(arguments).groups or list(GROUPS)
-    for group in groups:
-        if group not in GROUPS:
-            hint = did_you_mean(group, GROUPS)
-            raise UserError(f"there is no group {group!r}{hint} (there are {', '.join(GROUPS)})")
+    groups = WORDS.read(arguments).alone or list(GROUPS)
     for group in groups:
         show(group)
     return 0

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from normbench.cli.help import HELP, complain, train_help
-from normbench.errors import FailedError, UserError, did_you_mean
+from normbench.cli.help import HELP, complain, help_of, setting_meant
+from normbench.errors import FailedError, UserError, way_out
+from normbench.words import Words
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -29,8 +30,10 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     try:
         if name not in COMMANDS:
-            hint = did_you_mean(name, COMMANDS) or f"; there are {', '.join(COMMANDS)}"
-            raise UserError(f"there is no command {name!r}{hint}")
+            raise UserError(f"there is no command {name!r}{way_out(name, COMMANDS)}")
+        if {"-h", "--help"} & set(rest) and (name != "report" or rest[:1] == ["claims"]):
+            print(help_of(name, rest), end="")
+            return 0
         return COMMANDS[name](rest)
     except UserError as error:
         complain(error)
@@ -45,16 +48,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def train(arguments: list[str]) -> int:
     """`normbench train`: one run, or with -m a grid of them."""
-    if {"-h", "--help"} & set(arguments):
-        print(train_help(), end="")
-        return 0
-    from normbench.cli.hydra import FLAGS, plain, run_app
+    from normbench.cli.hydra import FLAGS, VALUED, plain, run_app
     from normbench.cli.jobs import cell
 
-    for word in arguments:
-        if word.startswith("-") and word.split("=")[0] not in FLAGS:
-            hint = did_you_mean(word, FLAGS) or "; settings are key=value"
-            raise UserError(f"normbench train has no {word}{hint}")
+    Words("train", flags=FLAGS, valued=VALUED, settings=True, meant=setting_meant).read(arguments)
     errors: list[Exception] = []
 
     def one(config: DictConfig) -> None:  # keeps its error, which Hydra would print in its own way

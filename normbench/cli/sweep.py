@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from normbench.cli.help import complain, sweep_help
+from normbench.cli.help import complain, setting_meant
 from normbench.cli.hydra import compose, configuration
 from normbench.cli.jobs import Compose, jobs_of
 from normbench.errors import UserError
 from normbench.study.grid import grid, is_list, overrides_of, text
 from normbench.study.plan import Slots, describe, fetch_data, plan
+from normbench.words import Words
 
-if TYPE_CHECKING:
-    pass
+WORDS = Words("sweep", flags=["--dry-run"], settings=True, meant=setting_meant)
 
 
 def sweep(arguments: list[str]) -> int:
     """The command; its exit code."""
-    if {"-h", "--help"} & set(arguments):
-        print(sweep_help(), end="")
-        return 0
-    dry = "--dry-run" in arguments
-    given = given_words([word for word in arguments if word != "--dry-run"])
+    words = WORDS.read(arguments)
+    dry, given = "--dry-run" in words.flags, asked_for(words.settings)
     study = compose([f"{k}={v}" for k, v in given.items() if not is_list(v)])
     axes, points = grid(study, given)
     keys = {*axes, *(key for point in points for key in point)}
@@ -41,12 +38,9 @@ def sweep(arguments: list[str]) -> int:
     return code
 
 
-def given_words(words: list[str]) -> dict[str, str]:
-    """Key and value of each word. UserError for what is no key=value, or asks for nothing."""
-    for word in words:
-        if word.startswith("-") or "=" not in word:
-            raise UserError(f"{word!r} is not key=value; see normbench sweep --help")
-    given = dict(word.split("=", 1) for word in words)
+def asked_for(words: list[str]) -> dict[str, str]:
+    """Key and value of each word. UserError for words that ask for nothing."""
+    given = dict(word.partition("=")[::2] for word in words)
     if "experiment" in given:
         given.setdefault("scale", "embedded")
     elif not any(is_list(value) for value in given.values()):

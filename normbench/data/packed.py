@@ -133,7 +133,7 @@ def _checked(entry: Entry, folder: Path, file: File) -> bytes:
         way_out = (
             "install normbench again"
             if entry.archive is None
-            else f"`normbench fetch {entry.name} --root {folder}` replaces it"
+            else f"`normbench fetch {entry.name} root={folder}` replaces it"
         )
         raise FailedError(f"{path} is damaged: its SHA-256 is not {file.sha256}; {way_out}")
     return data

@@ -47,10 +47,11 @@ MISTAKES: dict[str, list[str]] = {
     "train batch=5001 workers=1": ["5001", "5000"],
     "train precision=fp16 device=cpu": ["fp16"],
     "train batch=[1": ["[1"],
-    "train batch": ["batch"],
+    "train batch": ["'batch'", "batch=…"],
+    "train bn batch=2": ["'bn'", "did you mean norm=bn?"],
     "train norm.eps=${nothing}": ["nothing"],
     "train --multirnu norm=bn": ["--multirnu", "'--multirun'"],
-    "train --epochs=3": ["--epochs=3", "key=value"],
+    "train --epochs=3": ["--epochs=3", "did you mean epochs=3?"],
     "train accumulate=3": ["accumulate=3", "1, 2, 4, 8"],
     "train recompute=[layers]": ["recompute='layers'", "stages"],
     "train ops=triron": ["ops='triron'", "'triton'"],
@@ -62,7 +63,8 @@ MISTAKES: dict[str, list[str]] = {
     "frobnicate": ["'frobnicate'", "train", "list"],
     "list nroms": ["'nroms'", "norms"],
     "fetch cifar11": ["'cifar11'", "cifar10"],
-    "sweep norm": ["'norm'", "key=value"],
+    "sweep norm": ["'norm'", "did you mean norm=…?"],
+    "sweep gn batch=2,8": ["'gn'", "did you mean norm=gn?"],
     "sweep experiment=gn_tabel2": ["gn_tabel2", "gn_table2"],
 }
 

@@ -174,10 +174,14 @@ def test_the_command(cell: MakeCell, fit: Fit, normbench: Callable[..., Any], no
         (["nowhere"], "nowhere: there is no finished run"),
         (["."], "there is no finished run"),
         ([".", "statistics=exampel"], "statistics=exampel: .*did you mean 'example'"),
-        ([".", "statistics=running", "weight=0.1"], "weight=0.1 belongs to statistics=example"),
+        ([".", "statistics=running", "weight=0.1"], "weight=… belongs to statistics=example"),
+        (
+            [".", "statistics=batch", "batches=5"],
+            "batches=… belongs to statistics=precise or pooled",
+        ),
         ([".", "weight=2"], "weight=2: must be a number from 0 to 1, null or validation"),
         ([".", "images=0"], "images=0: must be a whole number"),
-        ([".", "wieght=0.1"], "has no wieght, did you mean 'weight'"),
+        ([".", "wieght=0.1"], "has no wieght=, did you mean 'weight'"),
         ([".", "--all"], "has no --all"),
     ],
 )

@@ -2,42 +2,38 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from normbench.data.download import sources
 from normbench.data.download.catalogue import DATASETS, find_entry
+from normbench.errors import UserError
+from normbench.words import Words
+
+WORDS = Words(
+    "fetch",
+    keys={"root": Path, "source": str},
+    flags=["--verify"],
+    alone=lambda name: find_entry(name).name,
+)
 
 
 def main(argv: Sequence[str]) -> int:
     """Run `normbench fetch` with these arguments; the exit code.
 
     0: everything fetched, or everything found is as it should be. 1: a file is damaged, or a file
-    of a dataset named, or of one that is partly here, is missing. Unknown names, roots that are no
-    folder and failed downloads are raised as UserError and FailedError.
+    of a dataset named, or of one that is partly here, is missing. Wrong words, among them unknown
+    names, roots that are no folder and failed downloads are raised as UserError and FailedError.
     """
-    parser = _parser()
-    args = parser.parse_args(argv)
-    if not args.names and not args.verify:
-        parser.error(f"name a dataset: {', '.join(DATASETS)}")
-    names = args.names or list(DATASETS)
-    for name in names:
-        find_entry(name)  # all names are right before anything is brought
-    if not args.verify:
+    given = WORDS.read(argv)  # all names are right before anything is brought
+    verify, root = "--verify" in given.flags, given.values.get("root")
+    if not given.alone and not verify:
+        raise UserError(f"normbench fetch: name a dataset, of {', '.join(DATASETS)}")
+    names = given.alone or list(DATASETS)
+    if not verify:
         for name in names:
-            sources.ensure(name, root=args.root, source=args.source, replace=True)
-    return max([_verify(name, args.root, bool(args.names)) for name in names])
-
-
-def _parser() -> argparse.ArgumentParser:
-    names = ", ".join(DATASETS)
-    parser = argparse.ArgumentParser(prog="normbench fetch", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"datasets: {names}")
-    parser.add_argument("--root", type=Path, help="folder that holds or will hold the files")
-    parser.add_argument("--source", help="your own: URL or path of the archive or its folder")
-    parser.add_argument("--verify", action="store_true", help="check what is here, bring nothing")
-    return parser
+            sources.ensure(name, root=root, source=given.values.get("source"), replace=True)
+    return max([_verify(name, root, bool(given.alone)) for name in names])
 
 
 def _verify(name: str, root: Path | None, named: bool) -> int:

@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from normbench.errors import FailedError, UserError, did_you_mean
+from normbench.errors import FailedError
 from normbench.record.record import write_atomically
 from normbench.report import facts
+from normbench.report.claims import studies
 from normbench.report.claims.show import NOTE, draw, table
-from normbench.report.claims.verdicts import Finding, claims, findings
+from normbench.report.claims.verdicts import Finding, findings
 from normbench.report.command import runs_of
 from normbench.report.experiment import load
 from normbench.report.formats import markdown_table
@@ -21,29 +22,14 @@ from normbench.report.store import compact
 from normbench.report.study import sections
 from normbench.report.tables import Table
 from normbench.report.values import text
-
-HELP = """\
-normbench report claims [study=NAME,...] [key=value ...]   the papers' claims, and what the runs say
-
-  study=NAME,...        only the claims that these studies test; all
-  results=results       where the runs are: below results/runs/<study>, or results/<study>
-  out=DIR               where claims.md, claims.csv and figure_claims.svg go; results
-
-"""
+from normbench.words import Words, one_of, several
 
 
 def run(arguments: Sequence[str]) -> int:
     """The command; the exit code. UserError for an unknown key or study."""
-    if {"-h", "--help"} & set(arguments):
-        print(HELP + f"Studies: {', '.join(studies())}")
-        return 0
-    given = words(arguments)
-    results = Path(given.get("results", "results"))
-    names = given["study"].split(",") if "study" in given else studies()
-    for name in names:
-        if name not in studies():
-            hint = did_you_mean(name, studies()) or f"; there are {', '.join(studies())}"
-            raise UserError(f"study={name}: no claim is tested by it{hint}")
+    keys = {"study": several(one_of(studies())), "results": Path, "out": Path}
+    given = Words("report claims", keys).read(arguments).values
+    results, names = given.get("results", Path("results")), given.get("study", studies())
     found, tables = [], []
     for name in names:
         runs = compact(read([runs_of(results, name)])).runs
@@ -54,25 +40,9 @@ def run(arguments: Sequence[str]) -> int:
             section = sections(experiment, runs, None, experiment.metric)[0]
             about = facts.recipe(section) + " " + facts.protocol(section.context)
             tables.append(table(name, some, about))
-    write(found, tables, Path(given.get("out", results)))
+    write(found, tables, given.get("out", results))
     show(found, tables)
     return 0
-
-
-def studies() -> list[str]:
-    """The studies that test a claim, in the order of claims.csv."""
-    return list(dict.fromkeys(claim.study for claim in claims()))
-
-
-def words(arguments: Sequence[str]) -> dict[str, str]:
-    """The key=value words."""
-    keys = ("study", "results", "out")
-    given = dict(word.partition("=")[::2] for word in arguments)
-    for key in given:
-        if key not in keys:
-            hint = did_you_mean(key, keys) or f"; there are {', '.join(keys)}"
-            raise UserError(f"normbench report claims has no {key}={hint}")
-    return given
 
 
 def tally(found: Sequence[Finding]) -> str:

@@ -8,17 +8,15 @@ the primary claims of their study, is below 5 % too; the others are exploratory.
 
 from __future__ import annotations
 
-import csv
 import functools
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import files
-from io import StringIO
 from typing import Any
 
 import pandas as pd
 
 from normbench.errors import UserError
+from normbench.report.claims import rows
 from normbench.report.claims.contrast import Contrast, parse_contrast
 from normbench.report.claims.estimate import Design, Estimated, holm
 from normbench.report.experiment import load
@@ -58,10 +56,8 @@ class Finding:
 @functools.cache
 def claims() -> tuple[Claim, ...]:
     """Every claim, once for each study that can test it."""
-    text = (files("normbench.report.claims") / "claims.csv").read_text(encoding="utf-8")
-    rows = csv.DictReader(StringIO(text))
     found = []
-    for row in rows:
+    for row in rows():
         contrast = parse_contrast(row["contrast"])
         difference = float(row["published"]) if row["published"] else published(row, contrast)
         primary = row["primary"] == "yes"
@@ -74,10 +70,10 @@ def claims() -> tuple[Claim, ...]:
 
 def published(row: Mapping[str, str], contrast: Contrast) -> float | None:
     """The contrast of the paper's own accuracies, from the rows of published.csv of its table."""
-    rows = select({"paper": row["paper"], "table": row["table"], "cell": row["where"]})
+    theirs = select({"paper": row["paper"], "table": row["table"], "cell": row["where"]})
     total = 0.0
     for conditions, weight in contrast.weights.items():
-        fitting = {r.top1 for r in rows if set(conditions) <= set(r.cell) and r.top1 is not None}
+        fitting = {r.top1 for r in theirs if set(conditions) <= set(r.cell) and r.top1 is not None}
         if len(fitting) != 1:
             return None
         total += weight * fitting.pop()

@@ -119,7 +119,7 @@ def test_ones_own_archive_is_counted(small: Any, site: Any, tmp_path: Path) -> N
             tar.addfile(info, io.BytesIO(b"x"))
     site.content.clear()
     with pytest.raises(FailedError, match=r"mine\.tgz: its train has not 20 images"):
-        main(["imagenette", "--source", str(mine)])
+        main(["imagenette", f"source={mine}"])
     assert not list(tmp_path.rglob("x.jpg"))
 
 
