@@ -53,13 +53,16 @@ def evaluation_statistics(model: nn.Module, weight: float, images: int = 1) -> I
     if not 0 <= weight <= 1:
         raise UserError(f"weight={weight}: must be from 0 to 1")
     norms = norms_with_running_statistics(model)
+    # nothing is traced: each weight would be, for every layer, and then be seen for a few batches
+    meanwhile = {"own_weight": weight, "own_images": images, "traceable": False}
     for norm in norms:
-        norm.own_weight, norm.own_images = weight, images
+        vars(norm).update(meanwhile)
     try:
         yield
     finally:
         for norm in norms:
-            del norm.own_weight, norm.own_images
+            for name in meanwhile:
+                del vars(norm)[name]
 
 
 def norms_with_running_statistics(model: nn.Module) -> list[RunningStatistics]:

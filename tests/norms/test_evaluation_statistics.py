@@ -89,7 +89,7 @@ def test_each_image_by_itself_is_evaluation_with_its_own_running_statistics() ->
         with evaluation_statistics(norm, 0.4):
             found = norm(x)
         assert not torch.allclose(found, plain), row
-        assert {"own_weight", "own_images"}.isdisjoint(vars(norm)), row
+        assert {"own_weight", "own_images", "traceable"}.isdisjoint(vars(norm)), row
         assert all(torch.equal(b, before[name]) for name, b in norm.named_buffers()), row
         spread = norm.running_std.square() - norm.eps if row.norm == "brn" else norm.running_var
         running = Moments(norm.running_mean.clone(), spread.clone(), 0)
