@@ -1,17 +1,12 @@
-"""What the command line says in words: help from the files of conf/, and Hydra's errors in one line."""
+"""The help of every command, in part from the files of conf/; nothing slow is imported for it."""
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib.resources import files
-from typing import Any
-
-import yaml
 
 from normbench.cli.listing import GROUPS
-from normbench.errors import did_you_mean, way_out
 from normbench.record.evaluations import EVALUATIONS
 from normbench.report.claims import studies
 from normbench.training.foreign import LIBRARIES
@@ -136,6 +131,26 @@ normbench list [GROUP ...]   what there is to choose from, each with its paper
 """
 
 
+def report_help() -> str:
+    """How to use `report`."""
+    return f"""\
+normbench report experiment=NAME [key=value ...]   tables and figures of a study, from its records
+normbench report FOLDER...                         the same of any runs
+normbench report results/STUDY                     again, from the CSV files that an earlier one left
+normbench report claims                            what the papers claim, and what the runs say of it
+
+  results=results       where the runs are: below results/runs/<study>
+  out=DIR               where the report goes; results/<study>
+  metric=NAME           final, best or median (of the last five of 10 epochs or more); the paper's own
+  seeds=N               seeds 0 to N-1 are expected; those that were run
+  where.KEY=VALUE       only these runs, such as where.model=resnet20 or where.protocol=fixed
+  axes.KEY=[A,B]        the study was run with these values
+  formats=md,csv,svg    what to write, of md, csv, svg, png, tex and html
+
+Experiments: {", ".join(choices("experiment"))}
+"""
+
+
 def claims_help() -> str:
     """How to use `report claims`."""
     return f"""\
@@ -163,61 +178,10 @@ def choices(group: str) -> list[str]:
     return own + [f"{library}/NAME" for library in LIBRARIES if group == "model"]
 
 
-def setting_meant(word: str) -> str:
-    """`norm=bn` for `bn`, `batch=…` for `batch`; nothing where no setting is likely."""
-    for group in GROUPS.values():
-        if word in choices(group):
-            return f"{group}={word}"
-    return f"{word}=…" if word in known_keys("") else ""
-
-
-def readable(error: Exception) -> str:
-    """What Hydra says about a wrong key or choice, in one line with the nearest right one."""
-    said = str(error)
-    if choice := re.search(r"Could not find '([^/']+)/([^']+)'", said):
-        group, word = choice.groups()
-        known = choices(group)
-        hint = did_you_mean(word, known)
-        return f"there is no {group}={word}{hint or ''} (there are {', '.join(known)})"
-    wrong = re.search(
-        r"Could not (override|append to config\. An item is already at) '([^']+)'", said
-    )
-    if wrong:
-        word = wrong.group(2)
-        if wrong.group(1) != "override":
-            return f"+{word}: {word} is there already; leave out the +"
-        known = known_keys(word)
-        return f"there is no setting {word!r}{way_out(word, known)}"
-    if said.startswith("Missing mandatory value"):
-        key = getattr(error, "full_key", None) or said.split()[-1]
-        return f"{key} has no value; give {key}=…"
-    return said
-
-
-def known_keys(word: str) -> list[str]:
-    """The keys that stand where `word` was looked for: those of its group, or those on top."""
-    top: dict[str, Any] = yaml.safe_load(
-        (files("normbench.conf") / "train.yaml").read_text("utf-8")
-    )
-    groups = {
-        k: v for entry in top["defaults"] if isinstance(entry, dict) for k, v in entry.items()
-    }
-    group, _, _ = word.rpartition(".")
-    if not group:
-        own = [name for name in groups if not name.startswith("override")]
-        return own + [key for key in top if key not in ("defaults", "hydra")]
-    if isinstance(top.get(group), dict):
-        return [f"{group}.{key}" for key in top[group]]
-    given = [word.split("=", 1)[1] for word in sys.argv if word.startswith(f"{group}=")]
-    chosen = files("normbench.conf") / group / f"{[groups.get(group), *given][-1]}.yaml"
-    if not chosen.is_file():
-        return known_keys("")
-    return [f"{group}.{key}" for key in yaml.safe_load(chosen.read_text(encoding="utf-8"))]
-
-
 HELPS: dict[str, Callable[[], str]] = {
     "train": train_help,
     "sweep": sweep_help,
+    "report": report_help,
     "report claims": claims_help,
     "evaluate": lambda: EVALUATE,
     "bench": lambda: BENCH,

@@ -11,7 +11,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from normbench.cli.help import readable
+from normbench.cli.mistakes import readable
 from normbench.errors import FailedError, UserError
 
 if TYPE_CHECKING:

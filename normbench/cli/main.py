@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from normbench.cli.help import HELP, complain, help_of, setting_meant
+from normbench.cli.help import HELP, complain, help_of
+from normbench.cli.mistakes import setting_meant
 from normbench.errors import FailedError, UserError, way_out
 from normbench.words import Words
 
@@ -31,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if name not in COMMANDS:
             raise UserError(f"there is no command {name!r}{way_out(name, COMMANDS)}")
-        if {"-h", "--help"} & set(rest) and (name != "report" or rest[:1] == ["claims"]):
+        if {"-h", "--help"} & set(rest):
             print(help_of(name, rest), end="")
             return 0
         return COMMANDS[name](rest)

@@ -6,9 +6,10 @@ import glob
 from collections.abc import Sequence
 from typing import Any
 
-from normbench.cli.help import complain, setting_meant
+from normbench.cli.help import complain
 from normbench.cli.hydra import compose, configuration
 from normbench.cli.jobs import Compose, jobs_of
+from normbench.cli.mistakes import setting_meant
 from normbench.errors import UserError
 from normbench.study.grid import grid, is_list, overrides_of, text
 from normbench.study.plan import Slots, describe, fetch_data, plan

@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from normbench.errors import UserError, did_you_mean
+from normbench.errors import UserError
 from normbench.report.experiment import Experiment, known_metric, names
 from normbench.report.frames import is_report
 from normbench.report.values import Values, plain
+from normbench.words import Words, count, one_of, several
 
 DRAWN = ("svg", "png")
 FORMATS = ("md", "csv", *DRAWN, "tex", "html")
 USUAL = ("md", "csv", "svg")
 KEPT = "arguments.txt"  # of a report: what it was asked for beyond the runs
-KEYS = ("experiment", "results", "out", "metric", "seeds", "formats", "where.KEY", "axes.KEY")
-HELP = """\
-normbench report experiment=NAME [key=value ...]   tables and figures of a study, from its records
-normbench report FOLDER...                         the same of any runs
-normbench report results/STUDY                     again, from the CSV files that an earlier one left
-normbench report claims                            what the papers claim, and what the runs say of it
-
-  results=results       where the runs are: below results/runs/<study>
-  out=DIR               where the report goes; results/<study>
-  metric=NAME           final, best or median (of the last five of 10 epochs or more); the paper's own
-  seeds=N               seeds 0 to N-1 are expected; those that were run
-  where.KEY=VALUE       only these runs, such as where.model=resnet20 or where.protocol=fixed
-  axes.KEY=[A,B]        the study was run with these values
-  formats=md,csv,svg    what to write, of md, csv, svg, png, tex and html
-
-"""
 
 
 @dataclass
@@ -69,25 +53,15 @@ def parse(arguments: list[str]) -> Request:
 
 def understood(arguments: list[str]) -> Request:
     """The arguments one by one; of two with the same key the later counts."""
-    request = Request()
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if key in ("metric", "seeds") or key.startswith(("where.", "axes.")):
-            request.kept[key] = argument
-        if not equals:
-            request.folders.append(folder(argument))
-        elif key.startswith("where."):
-            request.where[key.removeprefix("where.")] = plain(yaml.safe_load(value))
-        elif key.startswith("axes."):
-            values = yaml.safe_load(value)
-            several = values if isinstance(values, list) else [values]
-            request.axes[key.removeprefix("axes.")] = several
-        elif key in SETTERS:
-            setattr(request, key, SETTERS[key](value))
-        else:
-            hint = did_you_mean(key, KEYS) or f"; there are {', '.join(KEYS)}"
-            raise UserError(f"normbench report has no {key}={hint}")
-    return request
+    given = WORDS.read(arguments)
+    words = {word.partition("=")[0]: word for word in arguments}
+    return Request(
+        **{key: value for key, value in given.values.items() if "." not in key},
+        folders=given.alone,
+        where=given.below("where"),
+        axes=given.below("axes"),
+        kept={k: words[k] for k in given.values if k in ("metric", "seeds") or "." in k},
+    )
 
 
 def remember(request: Request, out: Path, shown: Experiment, guessed: Experiment) -> None:
@@ -108,26 +82,31 @@ def folder(text: str) -> Path:
     return Path(text)
 
 
-def formats(text: str) -> tuple[str, ...]:
-    chosen = tuple(text.split(",")) if text else ()
-    for word in chosen:
-        if word not in FORMATS:
-            hint = did_you_mean(word, FORMATS) or ""
-            raise UserError(f"formats={text}: {word!r} is not among {', '.join(FORMATS)}{hint}")
-    return chosen
+def typed(text: str) -> Any:
+    """A value as it stands in YAML: 2, resnet20, [a, b]."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ValueError("must be a value as in YAML, such as 2, resnet20 or [2,8]") from None
 
 
-def count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise UserError(f"seeds={text}: must be a whole number, 1 or more")
-    return int(text)
+def values(text: str) -> list[Any]:
+    """[2,8] is a list of values, 2 a list of one."""
+    found = typed(text)
+    return found if isinstance(found, list) else [found]
 
 
-SETTERS: dict[str, Callable[[str], Any]] = {
-    "experiment": str,
-    "results": Path,
-    "out": Path,
-    "metric": known_metric,
-    "seeds": count,
-    "formats": formats,
-}
+WORDS = Words(
+    "report",
+    keys={
+        "experiment": str,
+        "results": Path,
+        "out": Path,
+        "metric": known_metric,
+        "seeds": count,
+        "formats": several(one_of(FORMATS), or_none=True),
+        "where.KEY": lambda text: plain(typed(text)),
+        "axes.KEY": values,
+    },
+    alone=folder,
+)

@@ -11,7 +11,7 @@ from normbench.errors import FailedError
 from normbench.record.record import find_records, write_atomically
 from normbench.report import arguments as args
 from normbench.report.document import Document, Part
-from normbench.report.experiment import Experiment, load, names
+from normbench.report.experiment import Experiment, load
 from normbench.report.facts import difference, facts
 from normbench.report.folders import experiment_of
 from normbench.report.formats import as_csv, as_latex, as_markdown
@@ -39,9 +39,6 @@ def run(arguments: list[str]) -> int:
         from normbench.report.claims.command import run as run_claims
 
         return run_claims(arguments[1:])
-    if {"-h", "--help"} & set(arguments):
-        print(args.HELP + f"Experiments: {', '.join(names())}")
-        return 0
     request = args.parse(arguments)
     experiment, frames, source = gather(request)
     document = compose(experiment, frames, request)

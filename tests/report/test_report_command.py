@@ -6,8 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -271,8 +273,10 @@ def test_axes_of_the_command_line_replace_those_of_the_file(
         (["experiment=gn_tabel2"], "did you mean 'gn_table2'"),
         (["experiment=quick", "metrik=final"], "did you mean 'metric'"),
         (["experiment=quick", "metric=top5"], "is not one of final_top1_percent"),
-        (["experiment=quick", "formats=md,pdf"], "'pdf' is not among"),
-        (["experiment=quick", "seeds=many"], "whole number"),
+        (["experiment=quick", "formats=md,pdf"], "formats=md,pdf: 'pdf' must be among md, csv"),
+        (["experiment=quick", "seeds=many"], "seeds=many: must be a whole number"),
+        (["experiment=quick", "where.model=[a"], "where.model=[a: must be a value as in YAML"),
+        (["experiment=quick", "--metric=best"], "no --metric=best, did you mean metric=best?"),
         (["nowhere"], "not a folder"),
     ],
 )
@@ -282,6 +286,5 @@ def test_a_mistake_is_one_line_with_the_way_out(arguments: list[str], message: s
     assert "\n" not in str(error.value)
 
 
-def test_help_names_the_experiments(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--help"]) == 0
-    assert "gn_table2" in capsys.readouterr().out
+def test_help_names_the_experiments(normbench: Callable[..., Any]) -> None:
+    assert "gn_table2" in normbench("report", "--help").out

@@ -78,7 +78,7 @@ class LocalLauncher(Launcher):
         """The configuration of one cell. UserError for what it does not have."""
         from omegaconf.errors import OmegaConfBaseException
 
-        from normbench.cli.help import readable
+        from normbench.cli.mistakes import readable
         from normbench.errors import UserError
 
         try:
