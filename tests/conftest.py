@@ -23,6 +23,7 @@ from rich.console import Console
 from normbench.cli import main as cli
 from normbench.cli.hydra import compose
 from normbench.data import Dataset, Split
+from normbench.ops.mix import autograd
 from normbench.record.display import Display
 from normbench.record.record import Record
 from normbench.settings.cell import cell_of
@@ -45,6 +46,12 @@ def plain(*overrides: str) -> dict[str, Any]:
         return compose(overrides)
     finally:
         GlobalHydra.instance().clear()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def traced_mixes_of_one_file() -> None:
+    """A file of tests begins without traced mixes: all files together have more than a process keeps."""
+    autograd._executables.clear()
 
 
 @pytest.fixture(scope="session", autouse=True)
