@@ -9,7 +9,12 @@ from __future__ import annotations
 
 
 def main(arguments: list[str]) -> int:
-    """Writes the report that the arguments ask for, prints its tables, returns the exit code."""
+    """Writes the report that the arguments ask for, or with `claims` first what the runs say of the
+    papers' claims; prints its tables, returns the exit code."""
+    if arguments[:1] == ["claims"]:
+        from normbench.report.claims.command import run as run_claims
+
+        return run_claims(arguments[1:])
     from normbench.report.command import run
 
     return run(arguments)

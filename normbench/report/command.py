@@ -8,14 +8,14 @@ from functools import partial
 from pathlib import Path
 
 from normbench.errors import FailedError
-from normbench.record.record import find_records, write_atomically
+from normbench.record.record import write_atomically
 from normbench.report import arguments as args
 from normbench.report.document import Document, Part
 from normbench.report.experiment import Experiment, load
 from normbench.report.facts import difference, facts
 from normbench.report.folders import experiment_of
 from normbench.report.formats import as_csv, as_latex, as_markdown
-from normbench.report.frames import Frames, existing, is_report, read
+from normbench.report.frames import Frames, existing, is_report, read, runs_of
 from normbench.report.html import as_html
 from normbench.report.learned import learned_tables
 from normbench.report.store import compact, write_frames
@@ -35,10 +35,6 @@ WRITERS: dict[str, Callable[[Document], str]] = {
 
 def run(arguments: list[str]) -> int:
     """The command; the exit code."""
-    if arguments[:1] == ["claims"]:
-        from normbench.report.claims.command import run as run_claims
-
-        return run_claims(arguments[1:])
     request = args.parse(arguments)
     experiment, frames, source = gather(request)
     document = compose(experiment, frames, request)
@@ -71,13 +67,6 @@ def gather(request: args.Request) -> tuple[Experiment, Frames, Path]:
         experiment = experiment_of(frames.runs)
     axes = {**experiment.axes, **request.axes}
     return dataclasses.replace(experiment, axes=axes), frames, folders[0]
-
-
-def runs_of(results: Path, study: str) -> Path:
-    """Where the runs of a study are: its records, or what a report of them has kept."""
-    records, kept = results / "runs" / study, results / study
-    there = next(find_records(records), None) is not None
-    return kept if is_report(kept) and not there else records
 
 
 def compose(experiment: Experiment, frames: Frames, request: args.Request) -> Document:

@@ -101,6 +101,13 @@ def is_report(folder: Path) -> bool:
     return (folder / RUNS).is_file()
 
 
+def runs_of(results: Path, study: str) -> Path:
+    """Where the runs of a study are: its records, or what a report of them has kept."""
+    records, kept = results / "runs" / study, results / study
+    there = next(find_records(records), None) is not None
+    return kept if is_report(kept) and not there else records
+
+
 # From CSV files
 
 

@@ -14,10 +14,9 @@ from normbench.report import facts
 from normbench.report.claims import studies
 from normbench.report.claims.show import NOTE, draw, table
 from normbench.report.claims.verdicts import Finding, findings
-from normbench.report.command import runs_of
 from normbench.report.experiment import load
 from normbench.report.formats import markdown_table
-from normbench.report.frames import read
+from normbench.report.frames import read, runs_of
 from normbench.report.store import compact
 from normbench.report.study import sections
 from normbench.report.tables import Table
