@@ -14,7 +14,7 @@ from normbench.errors import UserError
 from normbench.report.claims.command import run
 from normbench.report.claims.contrast import parse_contrast
 from normbench.report.claims.estimate import Design, holm
-from normbench.report.claims.verdicts import claims, findings
+from normbench.report.claims.verdicts import claims, findings, section_of
 from normbench.report.experiment import load
 from normbench.report.interval import quantile
 
@@ -105,17 +105,24 @@ def test_verdicts_follow_the_rule() -> None:
             ("gn", 32): [55.2, 56.0, 55.6],  # one run stands for every batch
         }
     )
-    found = {one.claim.contrast.text: one for one in findings("gn_table2", runs)}
+    found = {
+        one.claim.contrast.text: one for one in findings("gn_table2", section_of("gn_table2", runs))
+    }
     assert found["bn batch=2 - bn batch=32"].verdict == "holds"
     assert found["gn - bn | batch=2"].verdict == "holds"
     assert found["bn batch=8 - bn batch=32"].verdict == "not run"
     assert found["gn - bn | batch=2"].runs == 6
     upside_down = runs.assign(median_last5_top1_percent=100 - runs["median_last5_top1_percent"])
-    found = {one.claim.contrast.text: one for one in findings("gn_table2", upside_down)}
+    found = {
+        one.claim.contrast.text: one
+        for one in findings("gn_table2", section_of("gn_table2", upside_down))
+    }
     assert found["gn - bn | batch=2"].verdict == "opposite"
-    one_seed = findings("gn_table2", runs[runs["seed"] == 0])
+    one_seed = findings("gn_table2", section_of("gn_table2", runs[runs["seed"] == 0]))
     assert {one.verdict for one in one_seed} == {"unclear", "not run"}
-    assert {one.verdict for one in findings("gn_table2", runs.iloc[:0])} == {"not run"}
+    assert {
+        one.verdict for one in findings("gn_table2", section_of("gn_table2", runs.iloc[:0]))
+    } == {"not run"}
 
 
 def test_every_claim_has_a_study_and_a_published_difference() -> None:

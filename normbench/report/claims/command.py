@@ -13,12 +13,10 @@ from normbench.record.record import write_atomically
 from normbench.report import facts
 from normbench.report.claims import studies
 from normbench.report.claims.show import NOTE, draw, table
-from normbench.report.claims.verdicts import Finding, findings
-from normbench.report.experiment import load
+from normbench.report.claims.verdicts import Finding, findings, section_of
 from normbench.report.formats import markdown_table
 from normbench.report.frames import read, runs_of
 from normbench.report.store import compact
-from normbench.report.study import sections
 from normbench.report.tables import Table
 from normbench.report.values import text
 from normbench.words import Words, one_of, several
@@ -31,12 +29,10 @@ def run(arguments: Sequence[str]) -> int:
     results, names = given.get("results", Path("results")), given.get("study", studies())
     found, tables = [], []
     for name in names:
-        runs = compact(read([runs_of(results, name)])).runs
-        some = findings(name, runs)
+        section = section_of(name, compact(read([runs_of(results, name)])).runs)
+        some = findings(name, section)
         found += some
         if any(one.measured for one in some):
-            experiment = load(name)
-            section = sections(experiment, runs, None, experiment.metric)[0]
             about = facts.recipe(section) + " " + facts.protocol(section.context)
             tables.append(table(name, some, about))
     write(found, tables, given.get("out", results))

@@ -80,12 +80,16 @@ def published(row: Mapping[str, str], contrast: Contrast) -> float | None:
     return total
 
 
-def findings(study: str, runs: pd.DataFrame) -> list[Finding]:
-    """What the runs of a study, as `load_runs` gives them, say of its claims: those of the network,
+def section_of(study: str, runs: pd.DataFrame) -> Section:
+    """The runs of a study, as `load_runs` gives them, that its claims are about: those of the network,
     data, length and protocol that most of them have."""
-    about = [claim for claim in claims() if claim.study == study]
     experiment = load(study)
-    section = sections(experiment, runs, None, experiment.metric)[0]
+    return sections(experiment, runs, None, experiment.metric)[0]
+
+
+def findings(study: str, section: Section) -> list[Finding]:
+    """What the runs of a study's section say of its claims."""
+    about = [claim for claim in claims() if claim.study == study]
     done = section.runs[section.runs[section.metric].notna()] if len(section.runs) else section.runs
     if done.empty:
         return [Finding(claim, "not run") for claim in about]
