@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Collection, Iterable
 
 
@@ -15,16 +16,22 @@ class FailedError(RuntimeError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`", did you mean 'frn'?"` where a known word is close to `word`, else an empty string."""
-    close = difflib.get_close_matches(word, list(known), n=1)
+    """`", did you mean 'frn'?"` where another known word is close to `word`, else an empty string."""
+    others = [one for one in known if one != word]
+    close = difflib.get_close_matches(word, others, n=1)
     return f", did you mean {close[0]!r}?" if close else ""
 
 
 def way_out(word: str, known: Collection[str]) -> str:
     """What follows a word that is none of `known`: the nearest of them, or else all."""
+    if not known:
+        return "; there are none"
     return did_you_mean(word, known) or f"; there are {', '.join(known)}"
 
 
 def divisors(number: int) -> str:
-    """`1, 2, 3, 6` for 6: the choices that an error lists."""
-    return ", ".join(str(d) for d in range(1, number + 1) if number % d == 0)
+    """`1, 2, 3, 6` for 6: the choices that an error lists, some of them where they are many."""
+    small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
+    found = sorted({*small, *(number // d for d in small)})
+    shown = [f"{d}" for d in found]
+    return ", ".join(shown if len(shown) <= 24 else [*shown[:20], "…", shown[-1]])

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from normbench.models.factory import NormFactory
 from normbench.models.layers import Classifier, Conv
-from normbench.models.options import positive
+from normbench.models.options import MOST_HIDDEN, positive
 
 BLOCKS = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 
@@ -26,7 +26,7 @@ class VGG(nn.Module):
 
     def __init__(self, norm: NormFactory, *, classes: int, hidden: int = 512) -> None:
         super().__init__()
-        positive("hidden", hidden)
+        positive("hidden", hidden, MOST_HIDDEN)
         self.features = nn.Sequential()
         channels_in = 3
         for stage, widths in enumerate(BLOCKS, start=1):

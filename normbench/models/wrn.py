@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from normbench.models.factory import NormFactory
-from normbench.models.options import blocks_per_stage, positive
+from normbench.models.options import MOST_WIDTH, blocks_per_stage, positive
 from normbench.models.preresnet import PreActivationNet
 from normbench.models.shortcut import projected
 
@@ -22,5 +22,5 @@ class WideResNet(PreActivationNet):
         self, norm: NormFactory, *, classes: int, depth: int = 28, width: int = 10
     ) -> None:
         blocks = blocks_per_stage(depth, beside=4, known=DEPTHS)
-        positive("width", width)
+        positive("width", width, MOST_WIDTH)
         super().__init__(norm, classes, blocks, (16 * width, 32 * width, 64 * width), projected)

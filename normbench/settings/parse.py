@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from normbench.errors import UserError, did_you_mean, divisors
+from normbench.errors import UserError, divisors, way_out
+from normbench.settings.bounds import MOST_IMAGES, dotted, label_of
 from normbench.settings.schema import (
     FIXED_SGD_BATCH,
     LATER,
@@ -18,11 +19,11 @@ from normbench.settings.schema import (
     Choice,
     Evaluate,
     Settings,
+    Sweep,
 )
 
-NOT_OF_A_RUN = (
-    *("jobs", "jobs_per_gpu", "seeds", "axes", "points", "paper_setup", "report", "gn_groups"),
-)  # settings of a sweep, and what other settings are made of
+OF_A_SWEEP = tuple(field.name for field in dataclasses.fields(Sweep))
+NOT_OF_A_RUN = (*OF_A_SWEEP, "gn_groups")  # the last one is what other settings are made of
 
 
 def parse(data: Mapping[str, Any]) -> Settings:
@@ -50,6 +51,11 @@ def parse(data: Mapping[str, Any]) -> Settings:
     return settings
 
 
+def parse_sweep(data: Mapping[str, Any]) -> Sweep:
+    """How a grid is run, from the same plain data. UserError for a wrong type or value."""
+    return build(Sweep, {key: data[key] for key in OF_A_SWEEP}, "")
+
+
 def restored(data: Mapping[str, Any]) -> Settings:
     """The settings from what `dataclasses.asdict` made of them, now or in an older version.
 
@@ -74,7 +80,7 @@ def build(kind: type[T], values: Mapping[str, Any], prefix: str) -> T:
     try:
         return kind(**values)
     except ValidationError as error:
-        raise UserError(explain(error.errors()[0], kind, prefix)) from None
+        raise UserError(explain(error.errors(), kind, prefix)) from None
 
 
 def choice(group: str, data: Any) -> Choice:
@@ -84,14 +90,28 @@ def choice(group: str, data: Any) -> Choice:
     options = {key: value for key, value in data.items() if key not in ("name", "label")}
     label = data.get("label", data["name"])
     if data["name"] == "custom":
-        options |= options.pop("options", {})
-        label = str(options.get("target")).rpartition(".")[2]
+        more = options.pop("options", {})
+        if not isinstance(more, Mapping):
+            raise UserError(f"{group}.options={more!r}: must be a set of keys and values")
+        options |= more
+        label = checked("norm.target", options.get("target"), dotted).rpartition(".")[2]
     if group == "dataset" and options.get("validation") == 0:
         del options["validation"]  # as though it did not exist: it is in no identity
     if group == "dataset" and data["name"] == "folder" and options.get("root"):
-        label = Path(str(options["root"])).expanduser().resolve().name.removesuffix(".tar")
+        root = Path(checked("dataset.root", options["root"], str)).expanduser().resolve()
+        label = label_of(root.name.removesuffix(".tar"))
     values = {"name": data["name"], "label": label, "options": options}
     return build(Choice, values, f"{group}.")
+
+
+def checked(key: str, value: Any, check: Callable[[str], str]) -> str:
+    """The text of a key, where `check` of `bounds` takes it; else a UserError."""
+    if not isinstance(value, str):
+        raise UserError(f"{key}={value!r}: must be text")
+    try:
+        return check(value)
+    except ValueError as error:
+        raise UserError(f"{key}={value!r}: {error}") from None
 
 
 def workers(plain: Mapping[str, Any], sgd_batch: Any) -> Any:
@@ -105,8 +125,8 @@ def workers(plain: Mapping[str, Any], sgd_batch: Any) -> Any:
         return PAPER_WORKERS if given is None else given
     sgd_batch = FIXED_SGD_BATCH if sgd_batch is None else sgd_batch
     for key, value in (("batch", batch), ("sgd_batch", sgd_batch)):
-        if type(value) is not int or value < 1:
-            raise UserError(f"{key}={value!r}: must be a whole number, 1 or more")
+        if type(value) is not int or not 1 <= value <= MOST_IMAGES:
+            raise UserError(f"{key}={value!r}: must be a whole number, from 1 to {MOST_IMAGES:,}")
     assert isinstance(batch, int) and isinstance(sgd_batch, int)
     if sgd_batch % batch:
         raise UserError(
@@ -121,30 +141,44 @@ def workers(plain: Mapping[str, Any], sgd_batch: Any) -> Any:
     return sgd_batch // batch
 
 
-def explain(error: ErrorDetails, kind: Any, prefix: str) -> str:
-    """One line from one error of the validator."""
-    key = str(error["loc"][0])
-    if error["type"] == "unexpected_keyword_argument":
+def explain(errors: Sequence[ErrorDetails], kind: Any, prefix: str) -> str:
+    """One line from the validator's errors: about the first key that does not fit."""
+    first = errors[0]
+    key = str(first["loc"][0])
+    if first["type"] == "unexpected_keyword_argument":
         known = [f.name for f in dataclasses.fields(kind)]
-        hint = did_you_mean(key, known) or f"; there are {', '.join(known)}"
-        return f"there is no setting {prefix + key!r}{hint}"
-    if error["type"] in ("missing", "missing_argument"):
+        return f"there is no setting {prefix + key!r}{way_out(key, known)}"
+    if first["type"] in ("missing", "missing_argument"):
         return f"the setting {prefix + key!r} has no value; give {prefix}{key}=…"
-    return f"{prefix}{key}={error['input']!r}: {plain_words(error['msg'])}"
+    same = [error for error in errors if error["loc"][0] == first["loc"][0]]
+    if kind is Sweep:  # axes.norm; in other classes what follows is the kind of value
+        key = ".".join(str(part) for part in first["loc"])
+    return f"{prefix}{key}={first['input']!r}: {allowed(same)}"
+
+
+def allowed(errors: Sequence[ErrorDetails]) -> str:
+    """What the value must be, in the words of a person who types settings: `must be a whole number
+    or true or false`, where there are several kinds of right values."""
+    words = list(dict.fromkeys(plain_words(error["msg"]) for error in errors))
+    must = [word.removeprefix("must be ") for word in words if word.startswith("must be ")]
+    return f"must be {', or '.join(must)}" if len(must) == len(words) else words[0]
 
 
 def plain_words(message: str) -> str:
-    """The validator's message in the words of a person who types settings."""
+    """The validator's message in our words."""
     for theirs, ours in (
+        ("Value error, ", ""),
         ("Input should be ", "must be "),
-        (
-            "String should match pattern '^[A-Za-z0-9_-][A-Za-z0-9_.-]*$'",
-            "must be of letters, digits, . _ and -",
-        ),
         ("a valid integer", "a whole number"),
         ("a valid number", "a number"),
         ("a valid boolean", "true or false"),
+        ("a valid string", "text"),
+        ("a valid list", "a list, such as [a,b]"),
+        ("a valid tuple", "a list, such as [a,b]"),
+        ("a valid dictionary", "a set of keys and values, such as {key: value}"),
         ("greater than or equal to", "at least"),
+        ("List should have at least 1 item after validation, not 0", "must have a value at least"),
+        ("String should have at least 1 character", "must not be empty"),
     ):
         message = message.replace(theirs, ours)
     return message

@@ -8,14 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from normbench.settings import bounds
+from normbench.settings.bounds import Count, Fraction, Images, NotNegative, Positive
+
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 PAPER_WORKERS = 8
 FIXED_SGD_BATCH = 128
-
-Count = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-NotNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -23,7 +21,7 @@ class Choice:
     """A choice from an open set: its name, what folders and tables call it, its own options."""
 
     name: str
-    label: str
+    label: bounds.Label
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -32,7 +30,20 @@ class Evaluate:
     """statistics: of batch norms; batches: how many training batches they are recomputed from."""
 
     statistics: Literal["running", "precise"] = "running"
-    batches: Count = 50
+    batches: bounds.Batches = 50
+
+
+@dataclass(frozen=True, config=STRICT)
+class Sweep:
+    """How a grid or a study is run, and which cells it has; no setting of one run."""
+
+    jobs: bounds.Jobs | None
+    jobs_per_gpu: bounds.Jobs
+    seeds: bounds.Seeds
+    axes: dict[str, Annotated[list[Any], Field(min_length=1)]]
+    points: list[dict[str, Any]]
+    paper_setup: str | None
+    report: dict[str, Any]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -45,14 +56,14 @@ class Settings:
     norm: Choice
     model: Choice
     dataset: Choice
-    batch: Count
-    workers: Count
+    batch: Images
+    workers: Images
     activation: Literal["auto", "none", "relu", "tlu", "affine_tlu", "prelu"]
     norm_stages: list[int] | None
-    epochs: Count
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    epochs: bounds.Epochs
+    seed: bounds.Seed
     lr: NotNegative
-    lr_batch: Count
+    lr_batch: Images
     momentum: Fraction
     nesterov: bool
     weight_decay: NotNegative
@@ -67,13 +78,13 @@ class Settings:
     precision: Literal["fp32", "bf16", "fp16"]
     channels_last: bool
     accumulate: Count
-    recompute: list[str]
+    recompute: list[Annotated[str, Field(min_length=1)]]
     cuda_graph: Literal["auto"] | bool
     ops: Literal["auto", "eager", "cpu", "triton"] | None
     protocol: Literal["scaled", "fixed"]
     device: Literal["auto", "cpu", "cuda"]
-    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$")]
-    results: str
+    study: bounds.Name
+    results: bounds.Folder
     histograms: bool
     channel_means: bool
     weight_standardization: bool = False

@@ -8,8 +8,7 @@ from math import prod
 from typing import Any
 
 from normbench.errors import UserError
-
-MOST_CELLS = 50_000
+from normbench.settings.bounds import MOST_CELLS
 
 
 def whole(key: str, value: Any) -> int:

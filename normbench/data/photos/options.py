@@ -9,6 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from normbench.errors import UserError
+from normbench.settings.bounds import Pixels, Seed
 from normbench.settings.parse import build
 from normbench.settings.schema import STRICT
 
@@ -20,13 +21,13 @@ class Options:
     root: str | None = None
     source: str | None = None
     archive: Literal[160, 320, "full"] = 160
-    size: Annotated[int, Field(ge=1)] = 224
-    resize: Annotated[int, Field(ge=1)] | None = None
+    size: Pixels = 224
+    resize: Pixels | None = None
     augmentation: Literal["inception", "basic"] = "inception"
     color_jitter: bool = False
     cache: Literal["auto"] | bool = "auto"
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    split_seed: int = 0
+    split_seed: Seed = 0
 
     @property
     def side(self) -> int:
