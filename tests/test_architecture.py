@@ -106,6 +106,7 @@ DATA = [
     "feed",
     "augment",
     "held_out",
+    "domains",
     "photos",
     "info",
     "packed",

@@ -44,6 +44,7 @@ class Feed(Protocol):
 
     images: int  # for training
     size: int  # pixels a side of an image
+    test_domains: dict[str, Tensor]  # which test images each domain shows, bool; often {}
 
     def epoch(self, seed: int, epoch: int, *, augment: bool) -> EpochBatches:
         """The batches of epoch `epoch` of the run `seed`: the same for every norm, batch and device."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from normbench.data.domains import without_domains
 from normbench.data.download.catalogue import edition_name, find_entry
 from normbench.data.held_out import check_validation, without_validation
 from normbench.data.photos.options import parse_options
@@ -36,6 +37,7 @@ def dataset_info(name: str, options: Mapping[str, Any] | None = None) -> Info:
 
 def _info(name: str, options: Mapping[str, Any]) -> Info:
     if name not in FOLDERS:
+        without_domains(options)
         entry = find_entry(name)
         return Info(entry.classes, entry.train_images, entry.test_images, entry.image_size)
     folder_options = parse_options(options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from normbench.data.augment import Batcher, PackedBatches, draw_plan, normalize, stream
+from normbench.data.domains import drawn, shown, without_domains
 from normbench.data.download import sources
 from normbench.data.download.catalogue import Colour, Entry, File, find_entry
 from normbench.data.feed import Batch
@@ -23,23 +24,33 @@ from normbench.errors import FailedError, UserError
 
 @dataclass(frozen=True)
 class Split:
-    """`pixels` uint8 [N, 3, H, W] and `labels` int64 [N]."""
+    """`pixels` uint8 [N, 3, H, W] and `labels` int64 [N]; `domain` int64 [N], in which of the dataset's
+    domains each image is shown, None where it has none."""
 
     pixels: torch.Tensor
     labels: torch.Tensor
+    domain: torch.Tensor | None = None
 
     def to(self, device: torch.device | str) -> Split:
         """The same images and labels on `device`."""
-        return Split(self.pixels.to(device), self.labels.to(device))
+        domain = None if self.domain is None else self.domain.to(device)
+        return Split(self.pixels.to(device), self.labels.to(device), domain)
 
     def at(self, order: torch.Tensor) -> Split:
         """The images at these positions, in this order."""
-        return Split(self.pixels[order], self.labels[order])
+        domain = None if self.domain is None else self.domain[order]
+        return Split(self.pixels[order], self.labels[order], domain)
+
+    def shown_in(self, domains: Sequence[str]) -> Split:
+        """Each image in one of the domains: see `domains`."""
+        domain = drawn(len(self.labels), len(domains))
+        return replace(self, pixels=shown(self.pixels, domain, domains), domain=domain)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Both splits; `mean` and `std` per channel (R, G, B) of the training pixels in 0..1."""
+    """Both splits; `mean` and `std` per channel (R, G, B) of the training pixels in 0..1, as they were
+    before they were shown in `domains`."""
 
     name: str
     classes: int
@@ -47,11 +58,19 @@ class Dataset:
     std: Colour
     train: Split
     test: Split
+    domains: tuple[str, ...] = ()
 
     @property
     def images(self) -> int:
         """How many images there are for training."""
         return len(self.train.labels)
+
+    def in_domains(self, names: tuple[str, ...]) -> Dataset:
+        """Each image of both splits in one of these domains; without names as it is."""
+        if not names:
+            return self
+        train, test = self.train.shown_in(names), self.test.shown_in(names)
+        return replace(self, train=train, test=test, domains=names)
 
     def with_validation(self, count: int) -> Dataset:
         """`count` training images in the place of the test images: see `held_out`."""
@@ -79,6 +98,11 @@ class PackedFeed:
         self.test_images = normalize(test.pixels, *colours, channels_last)
         self.test_labels = test.labels
         self.images, self.size = data.images, test.pixels.shape[-1]
+        self.test_domains: dict[str, torch.Tensor] = {
+            name: test.domain == number
+            for number, name in enumerate(data.domains)
+            if test.domain is not None
+        }
 
     def epoch(self, seed: int, epoch: int, *, augment: bool) -> PackedBatches:
         device = self.test_images.device
@@ -96,11 +120,14 @@ def load_packed(
 ) -> Dataset:
     """The dataset `name` from the package, or from `root`, where its files are brought first.
 
-    See `prepare.load_dataset`. `options` are those that no such dataset has: the first is a UserError.
+    See `prepare.load_dataset`. Of the `options` it has `domains`; the first other is a UserError.
     """
     entry = find_entry(name)
+    options, domains = without_domains(options)
     for key in options:
-        raise UserError(f"dataset={name} has no option {key!r}; it has root, source, validation")
+        raise UserError(
+            f"dataset={name} has no option {key!r}; it has root, source, validation, domains"
+        )
     if entry.archive is None and (root is not None or source is not None):
         option, value = ("root", root) if root is not None else ("source", source)
         raise UserError(
@@ -109,7 +136,8 @@ def load_packed(
         )
     folder = sources.ensure(name, root=root, source=source)
     train, test = (_read(entry, folder, files) for files in (entry.train, entry.test))
-    return Dataset(name, entry.classes, entry.mean, entry.std, train, test)
+    whole = Dataset(name, entry.classes, entry.mean, entry.std, train, test)
+    return whole.in_domains(domains)
 
 
 def _read(entry: Entry, folder: Path, files: tuple[File, ...]) -> Split:

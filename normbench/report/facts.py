@@ -43,6 +43,7 @@ def recipe(section: Section) -> str:
     parts = [f"Network {c['model']}"] if "model" in c else []
     parts += ["weight standardization"] if c.get("weight_standardization") else []
     parts += [f"dataset {c['dataset']}"] if "dataset" in c else []
+    parts += [f"each image in one of {', '.join(d)}"] if (d := c.get("dataset.domains")) else []
     parts += [f"{c['epochs']} epoch{'s' if c['epochs'] != 1 else ''}"] if "epochs" in c else []
     parts += [f"learning rate {text(c['lr'])} for {c['lr_batch']} images"] if "lr" in c else []
     parts += [f"{c['batch']} images per worker"] if c.get("batch") else []

@@ -54,7 +54,8 @@ def compact(frames: Frames) -> Frames:
     runs = runs.reindex(columns=[*FIRST, *rest, *found])
     order = runs.map(text).sort_values([*FIRST[1:], *rest, *found, "run"]).index
     runs = runs.loc[order].reset_index(drop=True)
-    curves = frames.curves[[key for key in CURVES_OF if key in frames.curves]]
+    by_domain = keys_of(frames.curves, "test_top1_percent.")
+    curves = frames.curves[[key for key in (*CURVES_OF, *by_domain) if key in frames.curves]]
     learned = frames.learned[frames.learned["parameter"].isin(list(LEARNED_OF))].copy()
     for key in COLUMNS:
         unread = [name for name, kept in LEARNED_OF.items() if key not in kept]

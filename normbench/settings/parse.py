@@ -24,6 +24,12 @@ from normbench.settings.schema import (
 
 OF_A_SWEEP = tuple(field.name for field in dataclasses.fields(Sweep))
 NOT_OF_A_RUN = (*OF_A_SWEEP, "gn_groups")  # the last one is what other settings are made of
+LATER_OPTIONS: dict[str, dict[str, Any]] = {
+    "dataset": {"validation": 0, "domains": []},
+    "norm=bin": {"gate": 1.0},
+}
+"""Options that older runs do not have, with the value that such a run stands for; of a group, or of one
+choice of it."""
 
 
 def parse(data: Mapping[str, Any]) -> Settings:
@@ -95,8 +101,10 @@ def choice(group: str, data: Any) -> Choice:
             raise UserError(f"{group}.options={more!r}: must be a set of keys and values")
         options |= more
         label = checked("norm.target", options.get("target"), dotted).rpartition(".")[2]
-    if group == "dataset" and options.get("validation") == 0:
-        del options["validation"]  # as though it did not exist: it is in no identity
+    for whose in (group, f"{group}={data['name']}"):
+        for later, nothing in LATER_OPTIONS.get(whose, {}).items():
+            if options.get(later) == nothing:
+                del options[later]  # as though it did not exist: it is in no identity
     if group == "dataset" and data["name"] == "folder" and options.get("root"):
         root = Path(checked("dataset.root", options["root"], str)).expanduser().resolve()
         label = label_of(root.name.removesuffix(".tar"))

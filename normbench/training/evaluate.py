@@ -34,17 +34,22 @@ def evaluation_batch(device: torch.device, size: int) -> int:
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Accuracy:
-    """In evaluation mode, per image: `batches` of images [B, 3, H, W] and labels, of any sizes."""
+def accuracy(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], right: list[Tensor] | None = None
+) -> Accuracy:
+    """In evaluation mode, per image: `batches` of images [B, 3, H, W] and labels, of any sizes.
+
+    right: a list that takes, of each batch, which images were recognized, [B] bool.
+    """
     model.eval()
+    right = [] if right is None else right
     images = 0
-    top1 = top5 = loss = torch.zeros(
-        ()
-    )  # sums on the device, looked at once at the end: a look waits
+    top1 = top5 = loss = torch.zeros(())  # sums on the device, looked at once: a look waits
     for pixels, labels in batches:
         logits = model(pixels).float()
         images += len(labels)
-        top1 = top1 + (logits.argmax(1) == labels).sum()
+        right.append(logits.argmax(1) == labels)
+        top1 = top1 + right[-1].sum()
         if enough := logits.shape[1] > 5:
             top5 = top5 + (logits.topk(5).indices == labels[:, None]).sum()
         loss = loss + F.cross_entropy(logits, labels, reduction="sum")

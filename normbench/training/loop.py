@@ -135,8 +135,9 @@ class Run:
         """The line of an epoch; evaluates, unless training diverged (loss None)."""
         seconds = time.perf_counter() - start
         test_top1 = test_top5 = test_loss = None
+        by_domain = dict.fromkeys(self.feed.test_domains, None)
         if loss is not None:
-            test_top1, test_top5, test_loss = self.evaluate(epoch)
+            (test_top1, test_top5, test_loss), by_domain = self.evaluate(epoch)
         return {
             "epoch": epoch + 1,
             "lr": rate,
@@ -147,15 +148,21 @@ class Run:
             "test_loss": test_loss if test_loss is None or math.isfinite(test_loss) else None,
             "train_seconds": seconds,
             "images_per_second": steps * self.settings.sgd_batch / seconds,
+            **{f"test_top1_percent.{name}": top1 for name, top1 in by_domain.items()},
         }
 
-    def evaluate(self, epoch: int) -> Accuracy:
-        """Accuracy on the test images, with the statistics that were chosen."""
+    def evaluate(self, epoch: int) -> tuple[Accuracy, dict[str, float | None]]:
+        """Accuracy on the test images, with the statistics that were chosen; top-1 in each domain."""
+        right: list[Tensor] = []
         statistics: AbstractContextManager[None] = nullcontext()
         if self.settings.evaluate.statistics == "precise":
             statistics = population_statistics(self.model, self.fresh_batches(epoch))
         with self.step.autocast(), statistics:
-            return accuracy(self.model, self.feed.test(self.test_batch))
+            found = accuracy(self.model, self.feed.test(self.test_batch), right)
+        domains = self.feed.test_domains.items()
+        return found, {
+            name: 100 * torch.cat(right)[at].float().mean().item() for name, at in domains
+        }
 
     def learned(self) -> dict[str, dict[str, list[float]]]:
         """What the norms learned, and the means of their channels where that is asked for."""

@@ -44,7 +44,9 @@ def reevaluate(
     trained = load_run(folder)
     if every and not keeps_running_statistics(trained.network):
         ways = [way for way in ways if way.statistics == "running"]
-    again = Again(trained, test_data(trained, dataset), (dataset or trained.settings.dataset).label)
+    shown = dataset or trained.settings.dataset
+    label = "-".join([shown.label, *shown.options.get("domains", ())])
+    again = Again(trained, test_data(trained, dataset), label)
     known = {line.way: line for line in read_evaluations(folder)}
     for way in ways:
         asked = again.filled_in(way)

@@ -3,6 +3,7 @@ walks over all of them. An exception is a field of the row, never a name in a te
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -78,6 +79,9 @@ ROWS = [
     rbn("rbn-centering-only", CENTRE, scaling=False),
     rbn("rbn-scaling-only", SCALE, centering=False),
     Row("bin", "bin", textbook.bin_, initial={"gate": full(1)} | RUNNING, roles={"gate": GATE},
+        min_pixels=2, min_pixels_alone=2),
+    Row("bin-half", "bin", textbook.bin_, {"gate": 0.5, "gate_lr_multiplier": 0.0}, formula_options={},
+        initial={"gate": full(0.5)} | RUNNING, roles={"gate": replace(GATE, lr_multiplier=0.0)},
         min_pixels=2, min_pixels_alone=2),
     brn("brn"),
     brn("brn-short-warmup", warmup=50_000),

@@ -32,9 +32,17 @@ WANTED = (
         "frn_table3",
     ),
     *("frn_table4", "frn_table5", "frn_epsilon", "sn_table", "sn_ratios", "sn_evaluation"),
-    *("rbn_table1", "rbn_table2", "rbn_table3", "rbn_table4", "rbn_distribution", "bin_networks"),
+    *(
+        "rbn_table1",
+        "rbn_table2",
+        "rbn_table3",
+        "rbn_table4",
+        "rbn_distribution",
+        "bin_networks",
+        "bin_domains",
+    ),
     *("bin_gate", "bn_inference", "classic", "quick", "batch_size", "learning_rate"),
-    *("weight_standardization", "where_batch_statistics"),
+    *("weight_standardization", "where_batch_statistics", "bin_domains"),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable
 from typing import Any
@@ -9,13 +10,17 @@ from typing import Any
 import pytest
 import torch
 from _pytest.mark import ParameterSet
+from rich.console import Console
 from torch import Tensor, nn
 
 from normbench import ops
+from normbench.data import Dataset
+from normbench.record.display import Display
 from normbench.record.record import Record
 from normbench.settings.cell import cell_of
 from normbench.settings.schema import Settings
 from normbench.training import loop
+from normbench.training import run as train
 from normbench.training.step import Step
 
 Cell = Callable[..., Settings]
@@ -62,6 +67,16 @@ def test_dropout_follows_the_seed(cell: Cell, fit: Fit, monkeypatch: pytest.Monk
     first = fit(cell(study="one"))
     torch.manual_seed(2)
     assert results(fit(cell(study="two"))) == results(first)
+
+
+def test_accuracy_by_domain(cell: Cell, tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row for each domain, and their mean, of as many images in each, is that of all."""
+    mixed = tiny.in_domains(("grey", "hue"))
+    monkeypatch.setattr(train, "load_dataset", lambda *_, **__: mixed)
+    curves = train.run(cell_of(cell()), Display(Console(file=io.StringIO()))).curves
+    domains = [curves[f"test_top1_percent.{name}"] for name in ("grey", "hue")]
+    means = [(grey + hue) / 2 for grey, hue in zip(*domains, strict=True)]
+    assert curves["test_top1_percent"] == pytest.approx(means)
 
 
 @pytest.mark.parametrize("backend", ["eager", "cpu", None])

@@ -35,6 +35,7 @@ class KeptFeed:
         self.pixels = Pixels(stored.to(self.home(count)), index)
         self.labels = torch.tensor(photos.tree.labels)
         self.train, self.test_ = torch.from_numpy(photos.train), torch.from_numpy(photos.test)
+        self.test_domains: dict[str, torch.Tensor] = {}
         self.scale, self.shift = affine(IMAGENET_MEAN, IMAGENET_STD, self.device)
 
     def home(self, needed: int) -> torch.device:

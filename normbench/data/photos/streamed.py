@@ -39,6 +39,7 @@ class StreamedFeed:
         self.sizes = torch.from_numpy(photos.decoded.index)[:, 1:]
         self.labels = torch.tensor(photos.tree.labels)
         self.train, self.test_ = torch.from_numpy(photos.train), torch.from_numpy(photos.test)
+        self.test_domains: dict[str, torch.Tensor] = {}
         self.scale, self.shift = affine(IMAGENET_MEAN, IMAGENET_STD, self.device)
         self.decoders = Decoders(cores())
 

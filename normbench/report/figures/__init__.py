@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 from matplotlib.style import context
 
 from normbench.report.document import Document
-from normbench.report.figures import activation, batch_size, channels, curves, epsilon, ratios
+from normbench.report.figures import (
+    activation,
+    batch_size,
+    channels,
+    curves,
+    domains,
+    epsilon,
+    ratios,
+)
 from normbench.report.figures.style import RULES, saved
 
 if TYPE_CHECKING:
@@ -27,6 +35,7 @@ FIGURES: dict[str, Callable[[Document], tuple[Drawing, str] | str]] = {
     "ratios": ratios.draw,
     "gate": channels.gate,
     "distribution": channels.distribution,
+    "domains": domains.draw,
 }
 
 
