@@ -1,7 +1,8 @@
 """normbench: how normalization layers behave when each worker sees only a few images.
 
 from normbench import create_norm, convert_norms, load_run    layers and networks, with torch
-from normbench import load_runs, load_curves, load_learned    results as pandas frames, without it
+from normbench import load_runs, load_curves, load_learned, load_evaluations    results as
+pandas frames, without it
 """
 
 from __future__ import annotations
@@ -10,19 +11,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["convert_norms", "create_norm", "load_curves", "load_learned", "load_run", "load_runs"]
+__all__ = [
+    "convert_norms",
+    "create_norm",
+    "load_curves",
+    "load_evaluations",
+    "load_learned",
+    "load_run",
+    "load_runs",
+]
 
 if TYPE_CHECKING:
     from normbench.norms import create_norm
     from normbench.norms.convert import convert_norms
-    from normbench.report.frames import load_curves, load_learned, load_runs
+    from normbench.report.frames import load_curves, load_evaluations, load_learned, load_runs
     from normbench.training.load import load_run
 
 HOMES = {
     "create_norm": "normbench.norms",
     "convert_norms": "normbench.norms.convert",
     "load_run": "normbench.training.load",
-    **dict.fromkeys(("load_curves", "load_learned", "load_runs"), "normbench.report.frames"),
+    **dict.fromkeys(
+        ("load_curves", "load_evaluations", "load_learned", "load_runs"), "normbench.report.frames"
+    ),
 }
 
 

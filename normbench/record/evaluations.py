@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +23,8 @@ class Evaluation:
     the images per worker of the training), or the best on the training images that were held out
     (validation). images: the test images whose common statistics each of them is normalized by
     (batch). batches: training batches (precise, pooled). top1_percent, top5_percent (None: 5 classes
-    or fewer) and loss are over `test_images` images of `dataset`.
+    or fewer) and loss are over `test_images` images of `dataset`. answers: whether each of them was
+    right, in their order, as bits (`packed`); None where the order is random.
     """
 
     statistics: str = "running"
@@ -34,6 +37,15 @@ class Evaluation:
     top1_percent: float | None = None
     top5_percent: float | None = None
     loss: float | None = None
+    answers: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What a report calls it: `pooled`, `example@0.2`, `example@1/batch`."""
+        if self.statistics != "example":
+            return self.statistics
+        known = self.weight_from in ("1/batch", "validation")
+        return f"example@{self.weight_from if known else f'{self.weight:g}'}"
 
     @property
     def way(self) -> tuple[Any, ...]:
@@ -57,6 +69,22 @@ def read_evaluations(folder: Path) -> list[Evaluation]:
         except (ValueError, TypeError):  # the end of one that was interrupted
             continue
     return found
+
+
+def packed(right: Sequence[bool]) -> str:
+    """Whether each answer is right, as the base64 of bits, the first the highest of its byte."""
+    bits = "".join("1" if one else "0" for one in right)
+    whole = -(-len(bits) // 8)
+    number = int(bits.ljust(8 * whole, "0") or "0", 2)
+    return base64.b64encode(number.to_bytes(whole, "big")).decode("ascii")
+
+
+def unpacked(answers: str, count: int) -> list[bool]:
+    """The `count` answers of what `packed` made. ValueError for what is not that."""
+    whole = base64.b64decode(answers, validate=True)
+    if not count <= 8 * len(whole) < count + 8:
+        raise ValueError(f"answers for {8 * len(whole)} images, not for {count}")
+    return [bit == "1" for bit in f"{int.from_bytes(whole, 'big'):0{8 * len(whole)}b}"[:count]]
 
 
 def append_evaluation(folder: Path, evaluation: Evaluation) -> None:

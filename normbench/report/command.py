@@ -11,6 +11,7 @@ from normbench.errors import FailedError
 from normbench.record.record import write_atomically
 from normbench.report import arguments as args
 from normbench.report.document import Document, Part
+from normbench.report.evaluations import with_evaluations
 from normbench.report.experiment import Experiment, load
 from normbench.report.facts import difference, facts
 from normbench.report.folders import experiment_of
@@ -72,6 +73,8 @@ def gather(request: args.Request) -> tuple[Experiment, Frames, Path]:
 def compose(experiment: Experiment, frames: Frames, request: args.Request) -> Document:
     """The whole report as data."""
     runs, wanted = frames.runs, request.metric or experiment.metric
+    if experiment.evaluations and len(runs):
+        runs = with_evaluations(runs, frames.evaluations, experiment.evaluations)
     for key, value in request.where.items():
         if key not in experiment.keys:
             there = objects(runs.reindex(columns=[key]))[key].map(token)

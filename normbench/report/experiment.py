@@ -23,7 +23,10 @@ METRICS = {
     "best_top1_percent": "best top-1 accuracy on the test images over the epochs",
     "median_last5_top1_percent": "median top-1 accuracy on the test images of the last five epochs",
 }
-KEYS = {"title", "rows", "columns", "metric", "baseline", "published", "independent", "figures"}
+KEYS = {
+    *("title", "rows", "columns", "metric", "baseline", "published", "independent", "figures"),
+    "evaluations",
+}
 MEDIAN_EPOCHS = 10  # with fewer, the last five would be more than half of the training
 SCALE = "embedded"  # of a sweep that names none
 
@@ -48,6 +51,7 @@ class Experiment:
     published: list[Values] = field(default_factory=list)
     independent: list[Values] = field(default_factory=list)
     figures: list[str] = field(default_factory=list)
+    evaluations: list[str] = field(default_factory=list)  # the values of the key `evaluation`
 
     @property
     def keys(self) -> list[str]:
@@ -143,11 +147,14 @@ def parse(name: str, text: str) -> Experiment:
         hint = did_you_mean(word, KEYS) or f"; there are {', '.join(sorted(KEYS))}"
         raise UserError(f"experiment={name}: report has no key {word!r}{hint}")
     metric = report.get("metric", "median_last5_top1_percent")
+    axes = data.pop("axes", None) or {}
+    evaluations = [str(word) for word in report.get("evaluations", [])]
+    axes |= {"evaluation": evaluations} if evaluations else {}
     return Experiment(
         name=name,
         study=data.pop("study", name),
         notes=paragraphs(text),
-        axes={key: list(values) for key, values in (data.pop("axes", None) or {}).items()},
+        axes={key: list(values) for key, values in axes.items()},
         points=data.pop("points", None) or [],
         settings=by_key(data),
         choices=chosen,
@@ -159,6 +166,7 @@ def parse(name: str, text: str) -> Experiment:
         published=report.get("published", []),
         independent=report.get("independent", []),
         figures=list(report.get("figures", [])),
+        evaluations=evaluations,
     )
 
 

@@ -87,7 +87,7 @@ def absent(experiment: Experiment, section: Section) -> list[str]:
     if missing := section.missing():
         every = len(missing) + section.runs["run"].nunique()
         named = [f"{typed(values)} seed={seed}" for values, seed in missing]
-        again = "" if section.empty else "; the same normbench sweep command again completes them"
+        again = "" if section.empty else f"; {way_on(experiment)}"
         lines.append(f"Missing: {len(missing)} of {every} runs{again}: {some(named)}.")
     failed = rows(section.failed())
     if failed:
@@ -101,6 +101,13 @@ def absent(experiment: Experiment, section: Section) -> list[str]:
         names = [run.rpartition("/")[2] for run in section.foreign]
         lines.append(f"Left out, of no cell of the experiment: {some(names)}.")
     return lines
+
+
+def way_on(experiment: Experiment) -> str:
+    """How the missing runs are had."""
+    if experiment.evaluations:
+        return "the same normbench sweep command again and then normbench evaluate complete them"
+    return "the same normbench sweep command again completes them"
 
 
 def some(items: list[str]) -> str:

@@ -1,7 +1,7 @@
-"""`load_runs`, `load_curves`, `load_learned`: what runs left behind as pandas frames.
+"""`load_runs`, `load_curves`, `load_learned`, `load_evaluations`: what runs left as pandas frames.
 
 Each takes a folder: one with runs anywhere below it (results/runs, results/runs/quick, one run), or
-one with the CSV files of a report (results/quick). Column `run` names a run in all three.
+one with the CSV files of a report (results/quick). Column `run` names a run in all of them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from normbench.errors import UserError
 from normbench.record.record import Record, find_records
+from normbench.report import evaluations as others
 from normbench.report.experiment import METRICS, norm_defaults
 from normbench.report.summaries import COLUMNS, summaries
 from normbench.report.values import Values, column, plain, value_of
@@ -25,9 +26,10 @@ from normbench.report.versions import named_by_version
 from normbench.settings.schema import LATER
 
 RUNS, CURVES, LEARNED = "runs.csv", "curves.csv", "learned.csv"
+EVALUATIONS = "evaluations.csv"
 WORDS = (  # columns that never hold numbers
     *("run", "study", "model", "dataset", "norm", "identity", "status", "error"),
-    *("layer", "parameter", "histogram"),
+    *("layer", "parameter", "histogram", *others.WORDS),
 )
 ABOUT = ["run", "study", "model", "dataset", "norm", "batch", "workers", "seed"]
 OF_RECORD = (
@@ -69,13 +71,24 @@ def load_learned(folder: str | Path) -> pd.DataFrame:
     return found.runs[ABOUT].merge(found.learned, on="run")
 
 
+def load_evaluations(folder: str | Path) -> pd.DataFrame:
+    """One row a run and evaluation by `normbench evaluate`: `evaluation` (running, pooled,
+    example@0.2, ...), the `weight` of the test image's own moments, test_images of `dataset`,
+    top1_percent, top5_percent, loss, and `answers` (bits: whether each image was right), beside the
+    run's `run`, study, model, norm, batch, workers and seed."""
+    found = existing([folder], parts=("runs", "evaluations"))
+    about = [key for key in ABOUT if key != "dataset"]
+    return found.runs[about].merge(found.evaluations, on="run")
+
+
 @dataclass
 class Frames:
-    """Runs, their curves and what they learned, joined by the column `run`."""
+    """Runs, their curves, what they learned, and how else they were evaluated, joined by `run`."""
 
     runs: pd.DataFrame
     curves: pd.DataFrame
     learned: pd.DataFrame
+    evaluations: pd.DataFrame
 
 
 def existing(folders: Sequence[str | Path], parts: Sequence[str] = ()) -> Frames:
@@ -89,11 +102,12 @@ def existing(folders: Sequence[str | Path], parts: Sequence[str] = ()) -> Frames
 
 
 def read(folders: Sequence[Path], parts: Sequence[str] = ()) -> Frames:
-    """The frames of all folders; `parts`: which of runs, curves, learned are needed, () all."""
+    """The frames of all folders; `parts`: which of runs, curves, learned, evaluations are needed; ():
+    all."""
     if len(folders) == 1 and is_report(folders[0]):
         return read_files(folders[0])
     found = (pair for folder in sorted(folders) for pair in find_records(folder))
-    return of_records(found, parts or ("runs", "curves", "learned"))
+    return of_records(found, parts or ("runs", "curves", "learned", "evaluations"))
 
 
 def is_report(folder: Path) -> bool:
@@ -114,11 +128,13 @@ def runs_of(results: Path, study: str) -> Path:
 def read_files(folder: Path) -> Frames:
     """The frames of a report's folder. A file that is not there is an empty frame."""
     runs, curves, learned = (read_csv(folder / name) for name in (RUNS, CURVES, LEARNED))
+    evaluated = read_csv(folder / EVALUATIONS)
     runs = runs.assign(**{key: value for key, value in LATER.items() if key not in runs})
     return Frames(
         runs.reindex(columns=list(dict.fromkeys([*ABOUT, *runs, "error", *METRICS, "per_image"]))),
         curves if len(curves) else of_curves({}),
         learned.reindex(columns=["run", "layer", "parameter", *COLUMNS]),
+        evaluated.reindex(columns=others.COLUMNS),
     )
 
 
@@ -159,8 +175,9 @@ def of_records(records: Iterable[tuple[Path, Record]], parts: Sequence[str]) -> 
     top = os.path.commonpath([path.parent for path in runs]) if runs else ""
     names = {str(path): path.relative_to(top).as_posix() for path in runs}
     every = named_by_version(of_runs(list(runs.values())))
-    made = Frames(every, of_curves(curves), summaries(learned))
-    for some in (made.runs, made.curves, made.learned):
+    evaluated = others.of_folders(runs if "evaluations" in parts else ())
+    made = Frames(every, of_curves(curves), summaries(learned), evaluated)
+    for some in (made.runs, made.curves, made.learned, made.evaluations):
         some["run"] = some["run"].map(names)
     return made
 

@@ -12,6 +12,7 @@ from normbench.report.values import Values, plain, text, token
 
 SHORT = {
     "evaluate.statistics": "statistics",
+    "evaluation": "statistics",
     "norm_stages": "stages",
     "weight_standardization": "ws",
 }

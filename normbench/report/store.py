@@ -1,4 +1,4 @@
-"""The CSV files from which a report can be made again: runs.csv, curves.csv, learned.csv.
+"""The CSV files from which a report is made again: runs, curves, learned and evaluations.csv.
 
 They hold what tables and figures use, and nothing of the machine or the time: the same study gives
 the same bytes, however often it was interrupted, and wherever it lies.
@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from normbench.record.record import write_atomically
-from normbench.report.frames import CURVES, LEARNED, OF_RECORD, RUNS, Frames
+from normbench.report.frames import CURVES, EVALUATIONS, LEARNED, OF_RECORD, RUNS, Frames
 from normbench.report.summaries import COLUMNS
 from normbench.report.values import keys_of, text
 from normbench.settings.identity import NO_RESULT, NO_RESULT_OF_DATASET
@@ -60,7 +60,11 @@ def compact(frames: Frames) -> Frames:
     for key in COLUMNS:
         unread = [name for name, kept in LEARNED_OF.items() if key not in kept]
         learned.loc[learned["parameter"].isin(unread), key] = None
-    return Frames(runs, in_order(curves, runs), in_order(learned, runs))
+    evaluations = frames.evaluations.drop_duplicates(["run", "evaluation", "dataset"], keep="last")
+    evaluations = evaluations.sort_values(["dataset", "evaluation"], kind="stable")
+    return Frames(
+        runs, in_order(curves, runs), in_order(learned, runs), in_order(evaluations, runs)
+    )
 
 
 def in_order(some: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
@@ -72,9 +76,10 @@ def in_order(some: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_frames(frames: Frames, folder: Path) -> None:
-    """Writes the three files; one that would be empty is not written, an old one is removed. Columns
+    """Writes the files; one that would be empty is not written, an old one is removed. Columns
     are left out that are empty, or say the default of a setting that older runs do not have."""
     parts = {RUNS: frames.runs, CURVES: frames.curves, LEARNED: frames.learned}
+    parts[EVALUATIONS] = frames.evaluations
     for name, frame in parts.items():
         if frame.empty:
             (folder / name).unlink(missing_ok=True)

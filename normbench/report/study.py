@@ -79,7 +79,9 @@ class Section:
 def once(context: Values) -> Values:
     """The values under which a cell is run that is equal at every batch."""
     total = context.get("sgd_batch") or FIXED_SGD_BATCH
-    return {"batch": total, "workers": 1, "evaluate.statistics": "running"}
+    return {
+        "batch": total, "workers": 1, "evaluate.statistics": "running", "evaluation": "running"
+    }  # fmt: skip
 
 
 def sections(

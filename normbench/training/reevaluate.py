@@ -7,14 +7,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from normbench.data import Dataset, FolderDataset
 from normbench.data.feed import Batch
 from normbench.errors import UserError
 from normbench.norms.evaluation import evaluation_statistics, norms_with_running_statistics
 from normbench.ops import use
-from normbench.record.evaluations import Evaluation, append_evaluation, read_evaluations
+from normbench.record.evaluations import Evaluation, append_evaluation, packed, read_evaluations
 from normbench.settings.schema import Choice, Evaluate
 from normbench.training.evaluate import (
     EVALUATION_BATCH,
@@ -112,11 +113,17 @@ class Again:
             rivals = [dataclasses.replace(way, weight=weight) for weight in WEIGHTS]
             best = max(rivals, key=lambda rival: self.accuracy(rival, self.data)[0].top1_percent)
             way = dataclasses.replace(way, weight=best.weight)
-        found, images = self.accuracy(way, self.test)
-        return dataclasses.replace(way, test_images=images, **found._asdict())
+        right: list[Tensor] = []
+        found, images = self.accuracy(way, self.test, right)
+        in_order = way.statistics != "batch"
+        answers = packed(torch.cat(right).tolist()) if in_order else None
+        return dataclasses.replace(way, test_images=images, answers=answers, **found._asdict())
 
-    def accuracy(self, way: Evaluation, data: Dataset | FolderDataset) -> tuple[Accuracy, int]:
-        """On the test images of `data`, and of how many; those that fill no worker are left out."""
+    def accuracy(
+        self, way: Evaluation, data: Dataset | FolderDataset, answers: list[Tensor] | None = None
+    ) -> tuple[Accuracy, int]:
+        """On the test images of `data`, and of how many; those that fill no worker are left out.
+        `answers` gets whether each was right."""
         block = way.images or 1
         if way.statistics == "batch":
             data = data.with_test_order(self.settings.seed)
@@ -132,7 +139,7 @@ class Again:
                     yield images[:whole], labels[:whole]
 
         with use(self.settings.ops), self.step.autocast(), self.statistics(way):
-            return accuracy(self.network, batches()), seen
+            return accuracy(self.network, batches(), answers), seen
 
     def statistics(self, way: Evaluation) -> AbstractContextManager[None]:
         """What makes the norms of the network evaluate in this way."""

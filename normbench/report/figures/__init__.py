@@ -19,6 +19,7 @@ from normbench.report.figures import (
     curves,
     domains,
     epsilon,
+    evaluation,
     ratios,
 )
 from normbench.report.figures.style import RULES, saved
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 FIGURES: dict[str, Callable[[Document], tuple[Drawing, str] | str]] = {
     "batch_size": batch_size.draw,
     "curves": curves.draw,
+    "evaluation": evaluation.draw,
     "activation": activation.draw,
     "epsilon": epsilon.draw,
     "ratios": ratios.draw,

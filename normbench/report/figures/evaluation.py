@@ -1,0 +1,59 @@
+"""One trained network, several statistics at evaluation: error by images per worker, and by the weight
+of the test image's own moments; `normbench evaluate`, norms/evaluation.py."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+
+from normbench.report.document import Document
+from normbench.report.evaluations import KEY, RUNNING
+from normbench.report.figures.batch_size import panel
+from normbench.report.figures.lines import LACKS, ours
+from normbench.report.figures.style import OTHERS, band, label_ends, look, sheet
+
+EXAMPLE = "example@"
+
+
+def draw(document: Document) -> tuple[Drawing, str] | str:
+    """The figure of a study with the key `evaluation`, and its caption."""
+    points = ours(document).dropna(subset=["mean"])
+    if KEY not in points or points[points[KEY] != RUNNING].empty:
+        return f"{LACKS} evaluations yet; normbench evaluate makes them"
+    weights = points[KEY].map(weight_of)
+    named = points[weights.isna() | (points[KEY] == RUNNING)]
+    drawing, grid = sheet(1, 2, 3.3)
+    left, right = grid[0]
+    named = named.assign(row=named[KEY]).astype({"column": float, "half": float})
+    panel(left, named, look(named["row"]))
+    left.set(title="By images per worker", xlabel="images per worker", ylabel="test error, %")
+    by_weight(right, points.assign(weight=weights).dropna(subset=["weight"]))
+    right.set(title="By the weight of the test image", xlabel="weight a of the image's own moments")
+    return drawing, (
+        "Test error of the same trained networks by the statistics with which they are evaluated."
+        " running: the averages of training; precise: the mean over batches, each worker's images by"
+        " themselves; pooled: over all images; example: a of the test image's own moments beside the"
+        " running ones (right; a = 0 is running); batch: the test batch's own. Bands: 95 % Student-t"
+        " interval over seeds."
+    )
+
+
+def weight_of(name: str) -> float | None:
+    """The weight of the test image's own moments in an evaluation; None where it is no number."""
+    try:
+        return 0.0 if name == RUNNING else float(name.removeprefix(EXAMPLE))
+    except ValueError:
+        return None
+
+
+def by_weight(axes: Axes, points: pd.DataFrame) -> None:
+    """A line for each number of images per worker."""
+    ends = []
+    columns = sorted(points["column"].unique(), reverse=True)
+    for (colour, marker), batch in zip(OTHERS, columns, strict=False):
+        line = points[points["column"] == batch].set_index("weight").sort_index()
+        mean, half = line["mean"].astype(float), line["half"].astype(float)
+        band(axes, mean, mean - half, mean + half, colour, marker=marker, mec="white", mew=0.5)
+        ends.append((mean.iloc[-1], f"{batch:g} image{'s' if batch != 1 else ''}", colour))
+    label_ends(axes, ends)
