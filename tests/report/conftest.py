@@ -106,6 +106,7 @@ def write_study(
     for cell in experiment.cells():
         given = {k: list(v) if isinstance(v, tuple) else v for k, v in cell.items()}
         given = {k: v for k, v in given.items() if v is not None or k == "norm.groups"}
+        given.pop("evaluation", None)  # no setting of a run
         if given["norm"] != "gn":
             given.pop("norm.groups", None)
         for seed in range(seeds):

@@ -9,6 +9,7 @@ from statistics import fmean, stdev
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
 from normbench.errors import UserError
 from normbench.report.claims.command import run
@@ -144,3 +145,29 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     for wrong in ("study=quik", "studdy=quick"):
         with pytest.raises(UserError, match="did you mean"):
             run([wrong])
+
+
+def test_intervals_cover_other_seeds_and_other_test_images() -> None:
+    """Image i is answered rightly by a run of a cell with a chance of its own, which the cell moves;
+    the seed of a run moves all of them. Two cells of the same mean over all images there could be."""
+    draws, images = 1500, 300
+    for seeds in (3, 5):
+        noise, design, covered = np.random.default_rng(seeds), Design(*grid(6, seeds)), 0
+        for _ in range(draws):
+            chance = noise.uniform(0.1, 0.9, size=(1, 1, images))
+            chance = chance + 0.3 * noise.uniform(-0.5, 0.5, size=(6, 1, images))
+            chance = chance + 0.02 * noise.normal(size=(6, seeds, 1))
+            right = noise.uniform(size=(6, seeds, images)) < chance
+            answers = list(right.reshape(6 * seeds, images))
+            accuracies = [100 * float(one.mean()) for one in answers]
+            found = design.estimate({0: 1, 3: -1}, accuracies, answers)
+            alone = design.estimate({0: 1, 3: -1}, accuracies)
+            assert found.half is not None
+            assert alone.half is not None
+            assert found.images is not None
+            assert alone.images is None
+            covered += abs(found.value) <= found.half
+        assert abs(covered / draws - 0.95) < 0.015, (seeds, covered / draws)
+    one_less: list[NDArray[np.bool_] | None] = [*answers[:-1], None]
+    assert design.estimate({0: 1, 3: -1}, accuracies, one_less).images is not None
+    assert design.estimate({0: 1, 5: -1}, accuracies, one_less).images is None

@@ -56,7 +56,7 @@ def typed(experiment: experiments.Experiment) -> list[dict[str, Any]]:
     every = []
     for cell in experiment.cells():
         point = [p for p in experiment.points if all(cell[k] == plain(v) for k, v in p.items())]
-        keys = {*experiment.axes, *(max(point, key=len) if point else ())}
+        keys = {*experiment.axes, *(max(point, key=len) if point else ())} - {"evaluation"}
         every.append({key: value for key, value in cell.items() if key in keys})
     return every
 

@@ -18,7 +18,13 @@ import normbench as package
 from normbench.data import Dataset
 from normbench.errors import UserError
 from normbench.norms import create_norm
-from normbench.record.evaluations import EVALUATIONS, STATISTICS, Evaluation, read_evaluations
+from normbench.record.evaluations import (
+    EVALUATIONS,
+    STATISTICS,
+    Evaluation,
+    read_evaluations,
+    unpacked,
+)
 from normbench.record.record import RECORD, Record
 from normbench.settings.cell import cell_of
 from normbench.settings.schema import Settings
@@ -88,6 +94,12 @@ def test_lines_are_appended_once(cell: MakeCell, fit: Fit, monkeypatch: pytest.M
     assert found[1].weight == 1 / settings.batch and found[2].images == settings.batch
     assert len({line.loss for line in found}) == 4
     assert all(line.dataset == "cifar10_5k" and line.test_images == 32 for line in found)
+    for line in found:
+        if line.statistics == "batch":  # in random order
+            assert line.answers is None
+        else:
+            right = unpacked(line.answers or "", 32)
+            assert line.top1_percent == pytest.approx(100 * sum(right) / 32), line.statistics
     monkeypatch.setattr(again, "accuracy", None)
     assert list(reevaluate(folder, ways[::-1])) == found[::-1]
     assert len((folder / EVALUATIONS).read_text().splitlines()) == 4

@@ -14,6 +14,7 @@ from normbench.report import facts
 from normbench.report.claims import studies
 from normbench.report.claims.show import NOTE, draw, table
 from normbench.report.claims.verdicts import Finding, findings, section_of
+from normbench.report.evaluations import answers_of
 from normbench.report.formats import markdown_table
 from normbench.report.frames import read, runs_of
 from normbench.report.store import compact
@@ -29,8 +30,9 @@ def run(arguments: Sequence[str]) -> int:
     results, names = given.get("results", Path("results")), given.get("study", studies())
     found, tables = [], []
     for name in names:
-        section = section_of(name, compact(read([runs_of(results, name)])).runs)
-        some = findings(name, section)
+        frames = compact(read([runs_of(results, name)]))
+        section = section_of(name, frames.runs, frames.evaluations)
+        some = findings(name, section, answers_of(frames.runs, frames.evaluations))
         found += some
         if any(one.measured for one in some):
             about = facts.recipe(section) + " " + facts.protocol(section.context)

@@ -16,7 +16,8 @@ VERDICTS = {"holds": "#0072B2", "opposite": "#D55E00", "unclear": "#777777"}
 HEADER = ["study", "claim", "source", "contrast", "published", "here", "could show", "p", "verdict"]
 NOTE = (
     "Differences in points of top-1 accuracy; ± is half of the 95 % interval, from the deviation that is"
-    " pooled over all cells of the study; it is about other seeds, not about other test images. could"
+    " pooled over all cells of the study; it is about other seeds, and where that is said also about"
+    " other test images. could"
     " show: the smallest true difference that a test at 5 %"
     " with so many runs would find four times in five. p of primary claims (*) is adjusted by Holm for"
     " the primary claims of their study; the other claims are exploratory. holds: the interval lies on"
@@ -31,6 +32,8 @@ def table(study: str, found: Sequence[Finding], about: str) -> Table:
     pooled = ""
     if measured is not None and measured.deviation is not None:
         pooled = f" Pooled deviation {measured.deviation:.2f} points, {measured.freedom} degrees of freedom."
+        whole = all(one.measured.images is not None for one in found if one.measured)
+        pooled += " The intervals are about other test images too." if whole else ""
     made.note = about + pooled
     made.tidy = [numbers(study, one) for one in found]
     return made
@@ -74,6 +77,7 @@ def numbers(study: str, one: Finding) -> dict[str, object]:
         "p": None if one.p is None else round(one.p, 6),
         "deviation": m and m.deviation,
         "freedom": m and m.freedom,
+        "images_error": m and m.images,
         "runs": one.runs,
         "verdict": one.verdict,
     }

@@ -13,19 +13,26 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from normbench.errors import UserError
 from normbench.report.claims import rows
 from normbench.report.claims.contrast import Contrast, parse_contrast
 from normbench.report.claims.estimate import Design, Estimated, holm
+from normbench.report.evaluations import with_evaluations
 from normbench.report.experiment import load
 from normbench.report.published import select
 from normbench.report.study import Section, sections
 from normbench.report.values import token
 
 LEVEL = 0.05
-USUAL: dict[str, Any] = {"weight_standardization": False, "evaluate.statistics": "running"}
+USUAL: dict[str, Any] = {
+    "weight_standardization": False,
+    "evaluate.statistics": "running",
+    "evaluation": "running",
+}
 
 
 @dataclass(frozen=True)
@@ -80,15 +87,19 @@ def published(row: Mapping[str, str], contrast: Contrast) -> float | None:
     return total
 
 
-def section_of(study: str, runs: pd.DataFrame) -> Section:
-    """The runs of a study, as `load_runs` gives them, that its claims are about: those of the network,
-    data, length and protocol that most of them have."""
+def section_of(study: str, runs: pd.DataFrame, evaluations: pd.DataFrame | None = None) -> Section:
+    """The runs of a study, as `load_runs` and `load_evaluations` give them, that its claims are about:
+    those of the network, data, length and protocol that most of them have."""
     experiment = load(study)
+    if experiment.evaluations and evaluations is not None and len(runs):
+        runs = with_evaluations(runs, evaluations, experiment.evaluations)
     return sections(experiment, runs, None, experiment.metric)[0]
 
 
-def findings(study: str, section: Section) -> list[Finding]:
-    """What the runs of a study's section say of its claims."""
+def findings(
+    study: str, section: Section, answers: Mapping[str, NDArray[np.bool_]] | None = None
+) -> list[Finding]:
+    """What the runs of a study's section say of its claims. answers: as `answers_of` has them."""
     about = [claim for claim in claims() if claim.study == study]
     done = section.runs[section.runs[section.metric].notna()] if len(section.runs) else section.runs
     if done.empty:
@@ -97,13 +108,14 @@ def findings(study: str, section: Section) -> list[Finding]:
     own = dict(zip(done["cell"], first, strict=True))
     some = done[done["cell"] == first]
     design = Design(list(some["cell"]), list(some["seed"]))
+    known = [(answers or {}).get(str(run)) for run in some["run"]]
     found = []
     for claim in about:
         weights = weights_of(claim.contrast, section, own)
         if weights is None:
             found.append(Finding(claim, "not run"))
             continue
-        measured = design.estimate(weights, list(some[section.metric]))
+        measured = design.estimate(weights, list(some[section.metric]), known)
         found.append(
             Finding(claim, "", measured, measured.p, int(some["cell"].isin(weights).sum()))
         )
