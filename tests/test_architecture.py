@@ -14,7 +14,7 @@ import normbench
 ROOT = Path(normbench.__file__).parent
 FLOORS = (  # from the ground up; a module imports from floors below its own, and its own room
     "errors machine",
-    "words",
+    "words choices",
     "ops",
     "norms",
     "settings",
@@ -170,7 +170,7 @@ def test_models_know_no_norm(name: str) -> None:
     assert not {other for other in every if part(other) in ("norms", "ops")}
 
 
-LIGHT = ("cli", "settings", "record", "errors", "report", "study", "words")
+LIGHT = ("cli", "settings", "record", "errors", "report", "study", "words", "choices")
 LIGHT_NORMS = ("normbench.norms", "normbench.norms.registry")
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 
+from normbench.choices import names
 from normbench.cli.listing import GROUPS
 from normbench.record.evaluations import EVALUATIONS
 from normbench.report.claims import studies
@@ -24,6 +25,7 @@ normbench: how normalization layers behave when each worker sees only a few imag
   normbench fetch cifar10                     downloads a dataset, or checks what is there
 
   normbench COMMAND --help                    says more of each
+  conf_dir=my_conf                            to any of them: choices of your own, as in conf/
 """
 
 
@@ -171,11 +173,8 @@ def settings_text() -> str:
 
 
 def choices(group: str) -> list[str]:
-    """The choices of a group: the files in its folder, and the libraries with networks."""
-    folder = files("normbench.conf") / group
-    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    own = sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
-    return own + [f"{library}/NAME" for library in LIBRARIES if group == "model"]
+    """The choices of a group: its files, the user's own too, and the libraries with networks."""
+    return names(group) + [f"{library}/NAME" for library in LIBRARIES if group == "model"]
 
 
 HELPS: dict[str, Callable[[], str]] = {

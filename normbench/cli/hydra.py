@@ -38,6 +38,7 @@ def configuration(overrides: Sequence[str]) -> DictConfig:
 
     offer_foreign(overrides)
     offer_own(overrides)
+    register()
     try:
         if not GlobalHydra.instance().is_initialized():
             hydra.initialize_config_module("normbench.conf", **version_base())
@@ -119,13 +120,11 @@ def run_app(job: Callable[[DictConfig], None], arguments: list[str]) -> int:
     offer_foreign(arguments)
     offer_own(arguments)
     import hydra
-    from hydra.core.plugins import Plugins
     from hydra.errors import HydraException
-    from hydra_plugins.normbench import GridSweeper, LocalLauncher
+    from hydra_plugins.normbench import LocalLauncher
     from omegaconf.errors import OmegaConfBaseException
 
-    for plugin in (LocalLauncher, GridSweeper):  # found by itself, but not in an editable install
-        Plugins.instance().register(plugin)
+    register()
     LocalLauncher.exit_codes.clear()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come out as they are
     with tempfile.TemporaryDirectory() as folder:  # for the multirun.yaml that nobody asked for
@@ -140,6 +139,15 @@ def run_app(job: Callable[[DictConfig], None], arguments: list[str]) -> int:
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(readable(error)) from None
     return max(LocalLauncher.exit_codes, default=0)
+
+
+def register() -> None:
+    """Our plugins, which Hydra finds by itself, but not in an editable install."""
+    from hydra.core.plugins import Plugins
+    from hydra_plugins.normbench import GridSweeper, LocalLauncher, OwnChoices
+
+    for plugin in (LocalLauncher, GridSweeper, OwnChoices):
+        Plugins.instance().register(plugin)
 
 
 def version_base() -> dict[str, str]:

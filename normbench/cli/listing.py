@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from importlib.resources import files
 
+from normbench import choices
 from normbench.training.foreign import LIBRARIES
 from normbench.words import Words, one_of
 
@@ -49,14 +49,14 @@ def entries(group: str) -> dict[str, tuple[str, str]]:
 
     And the libraries whose networks are choices too.
     """
-    folder = files("normbench.conf") / group
     found = {}
-    for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        if file.name.endswith(".yaml"):
-            lines = file.read_text(encoding="utf-8").splitlines()
-            first = next(line for line in lines if "@package" not in line).removeprefix("# ")
-            what, _, source = first.partition(". ")
-            found[file.name.removesuffix(".yaml")] = what.rstrip("."), source
+    for name in choices.names(group):
+        file = choices.path_of(group, name)
+        lines = file.read_text(encoding="utf-8").splitlines() if file else []
+        heads = (line for line in lines if "@package" not in line)
+        first = next((line for line in heads if line.startswith("#")), "").lstrip("# ")
+        what, _, source = first.partition(". ")
+        found[name] = what.rstrip("."), source
     if group == "model":
         found |= {f"{library}/NAME": said for library, said in LIBRARIES.items()}
     return found

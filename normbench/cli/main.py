@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from normbench import choices
 from normbench.cli.help import HELP, complain, help_of
 from normbench.cli.mistakes import setting_meant
 from normbench.errors import FailedError, UserError, way_out
@@ -32,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if name not in COMMANDS:
             raise UserError(f"there is no command {name!r}{way_out(name, COMMANDS)}")
+        rest = choices.take(rest)
         if {"-h", "--help"} & set(rest):
             print(help_of(name, rest), end="")
             return 0

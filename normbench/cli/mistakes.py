@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from normbench.choices import path_of
 from normbench.cli.help import choices
 from normbench.cli.listing import GROUPS
 from normbench.errors import did_you_mean, way_out
@@ -60,7 +61,7 @@ def known_keys(word: str) -> list[str]:
     if isinstance(top.get(group), dict):
         return [f"{group}.{key}" for key in top[group]]
     given = [word.split("=", 1)[1] for word in sys.argv if word.startswith(f"{group}=")]
-    chosen = files("normbench.conf") / group / f"{[groups.get(group), *given][-1]}.yaml"
-    if not chosen.is_file():
+    chosen = path_of(group, str([groups.get(group), *given][-1]))
+    if chosen is None:
         return known_keys("")
     return [f"{group}.{key}" for key in yaml.safe_load(chosen.read_text(encoding="utf-8"))]

@@ -43,7 +43,9 @@ def asked_for(words: list[str]) -> dict[str, str]:
     """Key and value of each word. UserError for words that ask for nothing."""
     given = dict(word.partition("=")[::2] for word in words)
     if "experiment" in given:
-        given.setdefault("scale", "embedded")
+        from normbench.report.experiment import load
+
+        given.setdefault("scale", load(given["experiment"]).scale)
     elif not any(is_list(value) for value in given.values()):
         raise UserError(
             "normbench sweep: say experiment=NAME (normbench list experiments) or what is to vary,"

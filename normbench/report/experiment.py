@@ -5,15 +5,15 @@ Read as plain YAML: Hydra's composition matters to a run, not to its report.
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import Any
 
 import yaml
 
+from normbench.choices import names as choices_of
+from normbench.choices import path_of, remembered
 from normbench.errors import UserError, did_you_mean
 from normbench.report.values import Values, plain
 from normbench.settings.schema import FIXED_SGD_BATCH, PAPER_WORKERS
@@ -28,7 +28,7 @@ KEYS = {
     "evaluations",
 }
 MEDIAN_EPOCHS = 10  # with fewer, the last five would be more than half of the training
-SCALE = "embedded"  # of a sweep that names none
+SCALE = "embedded"  # of a sweep, where neither its words nor its experiment name one
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class Experiment:
     independent: list[Values] = field(default_factory=list)
     figures: list[str] = field(default_factory=list)
     evaluations: list[str] = field(default_factory=list)  # the values of the key `evaluation`
+    scale: str = SCALE
 
     @property
     def keys(self) -> list[str]:
@@ -70,10 +71,10 @@ class Experiment:
         return {key: plain(cell.get(key, own.get(key.removeprefix("norm.")))) for key in self.keys}
 
     def planned(self) -> Values:
-        """The settings that a sweep without further words would run: of train.yaml, of the embedded
-        scale, then its own."""
+        """The settings that a sweep without further words would run: of train.yaml, of its scale, then
+        its own."""
         every: Values = {}
-        for file in (read("train.yaml"), read(f"scale/{SCALE}.yaml")):
+        for file in (read("", "train"), read("scale", self.scale)):
             every |= choices(file) | {k: v for k, v in file.items() if k != "defaults"}
         every |= self.choices | self.settings
         if every["protocol"] == "fixed":
@@ -81,58 +82,66 @@ class Experiment:
         return every | {"workers": every["workers"] or PAPER_WORKERS}
 
 
-@functools.cache
+@remembered
 def norm_defaults(name: str) -> Values:
     """The options of a norm as its file has them; empty for a norm without a file."""
     found = usual_options(name).items()
     return {key: values[0] for key, values in found if key not in ("name", "label")}
 
 
-@functools.cache
+def norm_name(label: str) -> str:
+    """The name of the norm behind what tables call it: gn for a file of the user's own, gn4.yaml,
+    that says name: gn."""
+    return str(read("norm", label).get("name")) if path_of("norm", label) else label
+
+
+@remembered
 def usual_options(name: str) -> dict[str, list[Any]]:
     """The values of each option of a norm that nobody had to ask for: its file's, or a scale's."""
-    if not name or not (files("normbench.conf") / "norm" / f"{name}.yaml").is_file():
+    if not name or path_of("norm", name) is None:
         return {}
-    return {key: usual(value) for key, value in read(f"norm/{name}.yaml").items()}
+    return {key: usual(value) for key, value in read("norm", name).items()}
 
 
 def usual(value: Any) -> list[Any]:
     """The values that `value` stands for: of `${gn_groups}` that of train.yaml, then of the scales."""
     if not (isinstance(value, str) and value.startswith("${")):
         return [value]
-    scales = sorted(entry.name for entry in (files("normbench.conf") / "scale").iterdir())
-    every = ["train.yaml", *(f"scale/{name}" for name in scales if name.endswith(".yaml"))]
-    return [data[value[2:-1]] for data in map(read, every) if value[2:-1] in data]
+    every = [read("", "train"), *(read("scale", name) for name in choices_of("scale"))]
+    return [data[value[2:-1]] for data in every if value[2:-1] in data]
 
 
-@functools.cache
-def read(path: str) -> Values:
-    """A file of conf/."""
-    text = (files("normbench.conf") / path).read_text(encoding="utf-8")
-    found: Values = yaml.safe_load(text)
+@remembered
+def read(group: str, name: str) -> Values:
+    """The file of a choice that there is, or of conf/ itself."""
+    file = path_of(group, name)
+    assert file is not None, f"{group}={name}"
+    found: Values = yaml.safe_load(file.read_text(encoding="utf-8"))
     return found
 
 
 def choices(file: Values) -> Values:
     """The model and the dataset that the defaults list of a file names."""
+    return {key: value for key, value in named(file).items() if key in ("model", "dataset")}
+
+
+def named(file: Values) -> Values:
+    """The choices that the defaults list of a file names, by group."""
     entries = [entry for entry in file.get("defaults", []) if isinstance(entry, dict)]
-    named = {key.split("/")[-1]: value for entry in entries for key, value in entry.items()}
-    return {key: named[key] for key in ("model", "dataset") if key in named}
+    return {key.split("/")[-1]: value for entry in entries for key, value in entry.items()}
 
 
 def names() -> list[str]:
     """The experiments there are."""
-    folder = files("normbench.conf") / "experiment"
-    found = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    return sorted(name.removesuffix(".yaml") for name in found if name.endswith(".yaml"))
+    return choices_of("experiment")
 
 
 def load(name: str) -> Experiment:
     """The experiment `name`. UserError where there is none."""
-    if name not in names():
+    file = path_of("experiment", name)
+    if file is None:
         hint = did_you_mean(name, names()) or f"; there are {', '.join(names())}"
         raise UserError(f"there is no experiment={name}{hint}")
-    file = files("normbench.conf") / "experiment" / f"{name}.yaml"
     return parse(name, file.read_text(encoding="utf-8"))
 
 
@@ -140,7 +149,7 @@ def parse(name: str, text: str) -> Experiment:
     """An experiment from the text of its file. UserError for an unknown key of `report`."""
     data: Values = yaml.safe_load(text)
     report: Values = data.pop("report", {})
-    chosen = choices(data)
+    chosen, scale = choices(data), named(data).get("scale", SCALE)
     data.pop("defaults", None)
     if unknown := set(report) - KEYS:
         word = min(unknown)
@@ -167,6 +176,7 @@ def parse(name: str, text: str) -> Experiment:
         independent=report.get("independent", []),
         figures=list(report.get("figures", [])),
         evaluations=evaluations,
+        scale=scale,
     )
 
 

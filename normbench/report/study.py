@@ -13,7 +13,13 @@ import pandas as pd
 
 from normbench.norms import registry
 from normbench.record.record import DONE
-from normbench.report.experiment import Experiment, metric_for, norm_defaults, usual_options
+from normbench.report.experiment import (
+    Experiment,
+    metric_for,
+    norm_defaults,
+    norm_name,
+    usual_options,
+)
 from normbench.report.frames import OF_RECORD
 from normbench.report.layout import LAID, laid_out
 from normbench.report.store import no_result
@@ -167,7 +173,7 @@ def per_image(values: Values) -> bool:
         return bool(values["per_image"])
     options = {key[5:]: value for key, value in values.items() if key.startswith("norm.")}
     given = {key: value for key, value in options.items() if value is not None}
-    name = str(values["norm"])
+    name = norm_name(str(values["norm"]))
     return name in registry.NORMS and registry.per_image(name, given)
 
 
@@ -202,7 +208,7 @@ def as_runs(cells: list[Values], context: Values, runs: pd.DataFrame) -> pd.Data
         given = {**context, **{key: value for key, value in cell.items() if value is not None}}
         name = str(given.get("norm"))
         own = {f"norm.{key}": plain(value) for key, value in norm_defaults(name).items()}
-        said = None if name in registry.NORMS else known.get(name)
+        said = None if norm_name(name) in registry.NORMS else known.get(name)
         found.append({"norm_stages": None, **own, **given, "norm": name, "per_image": said})
     return pd.DataFrame(found, dtype=object)
 

@@ -100,14 +100,15 @@ def choice(group: str, data: Any) -> Choice:
         if not isinstance(more, Mapping):
             raise UserError(f"{group}.options={more!r}: must be a set of keys and values")
         options |= more
-        label = checked("norm.target", options.get("target"), dotted).rpartition(".")[2]
+        target = checked("norm.target", options.get("target"), dotted)
+        label = data.get("label", target.rpartition(".")[2])
     for whose in (group, f"{group}={data['name']}"):
         for later, nothing in LATER_OPTIONS.get(whose, {}).items():
             if options.get(later) == nothing:
                 del options[later]  # as though it did not exist: it is in no identity
     if group == "dataset" and data["name"] == "folder" and options.get("root"):
         root = Path(checked("dataset.root", options["root"], str)).expanduser().resolve()
-        label = label_of(root.name.removesuffix(".tar"))
+        label = data.get("label", label_of(root.name.removesuffix(".tar")))
     values = {"name": data["name"], "label": label, "options": options}
     return build(Choice, values, f"{group}.")
 

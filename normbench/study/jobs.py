@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from normbench import choices
 from normbench.errors import UserError
 from normbench.record.record import SETTINGS, Record, read_record
 from normbench.settings.cell import Cell
@@ -48,7 +49,7 @@ class Job:
     @property
     def command(self) -> str:
         """The command that trains this cell alone."""
-        return "normbench train " + shlex.join(self.overrides)
+        return "normbench train " + shlex.join([*self.overrides, *filter(None, [choices.word()])])
 
     def record(self) -> Record | None:
         return read_record(self.cell.folder) if self.cell else None

@@ -15,11 +15,23 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.plugins.sweeper import Sweeper
 
 if TYPE_CHECKING:
+    from hydra.core.config_search_path import ConfigSearchPath
     from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig
+
+
+class OwnChoices(SearchPathPlugin):
+    """Adds the files of `conf_dir=` to those of conf/, which come first."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        from normbench.choices import own
+
+        if (folder := own()) is not None:
+            search_path.append("conf_dir", f"file://{folder}")
 
 
 class GridSweeper(Sweeper):
