@@ -222,10 +222,20 @@ def settings_of(record: Record) -> Values:
     return values
 
 
+def mean_shift(own: Mapping[str, Sequence[float]]) -> NDArray[np.float64]:
+    """How far the mean of each channel before a norm is from 0, in its deviations."""
+    mean: NDArray[np.float64] = np.abs(np.asarray(own["input_mean"], dtype=float))
+    deviation = np.maximum(np.asarray(own["input_deviation"], dtype=float), 1e-12)
+    shift: NDArray[np.float64] = mean / deviation
+    return shift
+
+
 def learned_of(record: Record) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
     """(layer, parameter, values over channels); of SN's weights one for each statistic it mixes."""
     using = list(record.settings["norm"]["options"].get("using", ()))
     for layer, own in record.learned.items():
+        if {"input_mean", "input_deviation"} <= own.keys():
+            yield layer, "mean_shift", mean_shift(own)
         for parameter, values in own.items():
             if parameter in ("mean_weight", "var_weight") and len(values) == len(using):
                 for statistic, value in zip(using, values, strict=True):

@@ -29,6 +29,8 @@ KINDS = (
     Kind("Shares of the variances that SN mixes", ("var_weight.in", "var_weight.ln", "var_weight.bn")),
     Kind("Thresholds τ of TLU, root mean square over channels", ("tau",), "rms"),
     Kind("BIN's gates ρ, mean over channels", ("gate",)),
+    Kind("Mean of a channel before its norm, in its deviations, root mean square over channels",
+         ("mean_shift",), "rms"),
     Kind("Deviation over images of the channel means, as a share of that of all pixels",
          ("mean_deviation",), less=True),
 )  # fmt: skip

@@ -33,6 +33,7 @@ LEARNED_OF = {
     "tau": ["count", "rms"],
     "gate": ["count", "mean", "histogram"],
     "mean_deviation": ["count", "mean", "histogram"],
+    "mean_shift": ["count", "rms"],
     "epsilon": ["count", "min", "median", "max"],
     **{f"mean_weight.{part}": ["count", "mean"] for part in ("in", "ln", "bn")},
     **{f"var_weight.{part}": ["count", "mean"] for part in ("in", "ln", "bn")},

@@ -14,7 +14,7 @@ import normbench
 from normbench.errors import UserError
 from normbench.report import main
 from normbench.report.experiment import load
-from normbench.report.frames import read
+from normbench.report.frames import mean_shift, read
 from normbench.report.store import compact, write_frames
 from normbench.report.values import text, value_of
 
@@ -40,6 +40,11 @@ def test_a_row_a_run_and_epoch(quick: Path) -> None:
     last = curves[curves["epoch"] == 5].set_index("run")["test_top1_percent"]
     assert (runs.set_index("run")["final_top1_percent"] == last).all()
     assert {"norm", "batch", "seed", "images_per_second"} <= set(curves)
+
+
+def test_the_shift_of_a_mean_is_in_its_deviations() -> None:
+    own = {"input_mean": [-0.5, 0.0, 3.0], "input_deviation": [2.0, 1.0, 1.5]}
+    assert mean_shift(own).tolist() == [0.25, 0.0, 2.0]
 
 
 def test_a_row_a_layer_and_parameter_with_its_summaries(quick: Path) -> None:

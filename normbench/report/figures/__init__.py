@@ -37,6 +37,7 @@ FIGURES: dict[str, Callable[[Document], tuple[Drawing, str] | str]] = {
     "ratios": ratios.draw,
     "gate": channels.gate,
     "distribution": channels.distribution,
+    "drift": channels.drift,
     "domains": domains.draw,
 }
 

@@ -51,6 +51,33 @@ def distribution(document: Document) -> tuple[Drawing, str] | str:
     )
 
 
+def drift(document: Document) -> tuple[Drawing, str] | str:
+    """The figure of the means of channels before their norms, by layer: what Brock et al. 2021 (arXiv
+    2101.08692) call mean shift."""
+    points = parameter(document, "mean_shift")
+    if points.empty:
+        return f"{LACKS} means of channels in learned.csv, nor records"
+    heads = [title(document.experiment.columns, value) for value in points["column"]]
+    drawing, grid = sheet(1, points["column"].nunique(), 3.0, sharey=True)
+    names = look(points["row"].unique())
+    for axes, (head, some) in zip(grid[0], points.groupby(heads, sort=False), strict=True):
+        for row, line in some.groupby("row", sort=False):
+            style = names[str(row)]
+            axes.plot(
+                pooled(line, ["depth"])["rms"], color=style.colour, linestyle=style.dash,
+                marker=style.marker, label=row,
+            )  # fmt: skip
+        axes.set(title=head, xlabel="layer, in the order of the network")
+        whole_numbers(axes)
+    grid[0][0].set_ylabel("mean of a channel / its deviation")
+    grid[0][0].set_ylim(bottom=0)
+    drawing.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return drawing, (
+        "How far the mean over all test images of a channel lies from 0 before its norm, in its"
+        " deviations: root mean square over channels, by layer, all seeds."
+    )
+
+
 def panels(points: pd.DataFrame, looks: dict[str, Look]) -> tuple[Drawing, Axes, Axes]:
     """The drawing and its panels: the histogram of each row's channels, and their mean by layer."""
     drawing, grid = sheet(1, 2, 2.8)
