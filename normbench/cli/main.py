@@ -10,6 +10,7 @@ from normbench import choices
 from normbench.cli.help import HELP, complain, help_of
 from normbench.cli.mistakes import setting_meant
 from normbench.errors import FailedError, UserError, way_out
+from normbench.record.provenance import tell_children
 from normbench.words import Words
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if name not in COMMANDS:
             raise UserError(f"there is no command {name!r}{way_out(name, COMMANDS)}")
+        tell_children(arguments)
         rest = choices.take(rest)
         if {"-h", "--help"} & set(rest):
             print(help_of(name, rest), end="")

@@ -53,6 +53,8 @@ class Record:
     git_commit: str | None = None
     source: str | None = None  # of a user's own norm: the SHA-256 of the file of its class
     learned: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # by layer, by name
+    origin: dict[str, str | None] = field(default_factory=dict)  # the command, the host, the commit
+    packages: dict[str, str] = field(default_factory=dict)  # every installed one, its version
 
     @property
     def done(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import resource
-import subprocess
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from normbench import __version__
 from normbench.norms import Norm
 from normbench.norms.activation import Activated
+from normbench.record.provenance import commit_of
 
 
 def learned_tensors(model: nn.Module) -> dict[str, dict[str, Tensor]]:
@@ -57,17 +57,7 @@ def device_name(device: torch.device) -> str:
 def git_commit() -> str | None:
     """The commit of the checkout that runs, with + where files differ from it; None elsewhere."""
     here = Path(__file__)
-    git = ["git", "-C", str(here.parent)]
-    ours = ["ls-files", "--error-unmatch", here.name]  # not a repository that .venv lies in
-    describe = ["describe", "--always", "--dirty=+", "--exclude=*"]
-    try:
-        for command in (ours, describe):
-            said = subprocess.run(
-                git + command, capture_output=True, text=True, timeout=10, check=True
-            ).stdout
-        return said.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
+    return commit_of(here.parent, here.name)  # not of a repository that .venv lies in
 
 
 def reset_peak_memory(device: torch.device) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -15,6 +16,7 @@ from normbench.ops import use
 from normbench.record import record
 from normbench.record.display import Follower
 from normbench.record.evaluations import EVALUATIONS
+from normbench.record.provenance import origin, packages
 from normbench.record.record import Metrics, Record, Row
 from normbench.settings.cell import Cell
 from normbench.settings.schema import Settings
@@ -63,7 +65,7 @@ def run(cell: Cell, display: Follower) -> Record:
             if full or "can't allocate memory" in str(error):
                 status = "out_of_memory"
             what = " ".join(f"{type(error).__name__}: {error}".split())
-            bad = record.record_of(cell, status, rows, error=what)
+            bad = record.record_of(cell, status, rows, error=what, **provenance())
             record.write_record(folder, bad)
             raise
         record.write_record(folder, result)
@@ -116,12 +118,17 @@ def train(
             peak_memory_mib=peak_memory_mib(device),
             device=device_name(device),
             computed={"kernels": kernels(device), "cuda_graph": run_.graph or "no: not reached"},
-            versions=versions(),
-            git_commit=git_commit(),
+            **provenance(),
             learned=run_.learned(),
         )
         board.end(result)
     return result
+
+
+def provenance() -> dict[str, Any]:
+    """What a record says of where the run comes from."""
+    about = {"versions": versions(), "git_commit": git_commit()}
+    return {**about, "origin": origin(), "packages": packages()}
 
 
 @contextmanager
