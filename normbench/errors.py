@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Collection, Iterable
+from pathlib import Path
 
 
 class UserError(ValueError):
@@ -13,6 +14,26 @@ class UserError(ValueError):
 
 class FailedError(RuntimeError):
     """Something that should have worked did not: one line with what was tried and the way out."""
+
+
+class DiskError(FailedError):
+    """A file could not be written or read; what was there before stays, and is gone on from."""
+
+
+class HeldError(FailedError):
+    """Another process works on the same cell."""
+
+
+class UnreadableError(FailedError):
+    """The file at `path` holds something else than it should, as `why` says."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path} cannot be read: {why}")
+        self.path, self.why = path, why
+
+
+class NewerError(FailedError):
+    """A file was written by a newer version, and is not to be touched."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

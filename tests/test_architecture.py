@@ -13,7 +13,7 @@ import normbench
 
 ROOT = Path(normbench.__file__).parent
 FLOORS = (  # from the ground up; a module imports from floors below its own, and its own room
-    "errors machine",
+    "errors machine signals",
     "words choices",
     "ops",
     "norms",
@@ -170,7 +170,9 @@ def test_models_know_no_norm(name: str) -> None:
     assert not {other for other in every if part(other) in ("norms", "ops")}
 
 
-LIGHT = ("cli", "settings", "record", "errors", "report", "study", "words", "choices")
+LIGHT = (
+    *("cli", "settings", "record", "errors", "report", "study", "words", "choices", "signals"),
+)
 LIGHT_NORMS = ("normbench.norms", "normbench.norms.registry")
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from normbench.errors import UserError
+from normbench.errors import FailedError, UserError
 from normbench.record.evaluations import STATISTICS, Evaluation
-from normbench.record.record import find_records
+from normbench.record.record import find_records, tell_passed
 from normbench.settings.parse import choice
 from normbench.words import Words, count, one_of, several
 
@@ -45,7 +45,9 @@ def main(arguments: list[str], compose: Compose) -> int:
 
 def runs_in(root: Path) -> list[Path]:
     """The finished runs in a folder or below it. UserError where there is none."""
-    found = [folder for folder, record in find_records(root) if record.status == "ok"]
+    passed: list[FailedError] = []
+    found = [folder for folder, record in find_records(root, passed) if record.status == "ok"]
+    tell_passed(passed)
     if not found:
         raise UserError(f"{root}: there is no finished run in it or below it")
     return found

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from normbench import choices
+from normbench import choices, signals
 from normbench.cli.help import HELP, complain, help_of
 from normbench.cli.mistakes import setting_meant
 from normbench.errors import FailedError, UserError, way_out
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command; the exit code: 0, 1 for a failure, 2 for a mistake of the user."""
+    """Runs a command; the exit code: 0, 1 for a failure, 2 for a mistake of the user, 75 where a
+    signal has stopped it and the same command goes on."""
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
@@ -39,15 +41,19 @@ def main(argv: list[str] | None = None) -> int:
         if {"-h", "--help"} & set(rest):
             print(help_of(name, rest), end="")
             return 0
-        return COMMANDS[name](rest)
+        with signals.heard() if name in LONG else nullcontext():
+            return COMMANDS[name](rest)
     except UserError as error:
         complain(error)
         return 2
     except FailedError as error:
         complain(error)
         return 1
+    except signals.Stopped as signal:
+        complain(f"stopped by {signal}; the same command goes on where it was")
+        return signals.TO_BE_CONTINUED
     except KeyboardInterrupt:
-        complain("interrupted; the same command goes on from the last epoch")
+        complain("interrupted")
         return 130
 
 
@@ -130,3 +136,4 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "list": list_,
     "fetch": fetch,
 }
+LONG = ("train", "sweep")  # a signal makes them save where they are

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from normbench.errors import UnreadableError
+from normbench.record.checks import content
+from normbench.record.files import append, on_disk
 
 EVALUATIONS = "evaluations.jsonl"
 STATISTICS = ("running", "precise", "pooled", "example", "batch")
@@ -26,6 +33,8 @@ class Evaluation:
     or fewer) and loss are over `test_images` images of `dataset`. answers: whether each of them was
     right, in their order, as bits (`packed`); None where the order is random.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True)
 
     statistics: str = "running"
     weight: float | None = None
@@ -57,18 +66,23 @@ class Evaluation:
 
 
 def read_evaluations(folder: Path) -> list[Evaluation]:
-    """The lines of a run's folder, in their order; a line that is no evaluation is left out."""
+    """The lines of a run's folder, in their order; a line that is no evaluation is left out, and what
+    this version does not know of one is left out of it."""
     try:
-        lines = (folder / EVALUATIONS).read_text(encoding="utf-8").splitlines()
-    except (FileNotFoundError, NotADirectoryError):
+        lines = (content(folder / EVALUATIONS) or b"").splitlines()
+    except UnreadableError:
         return []
     found = []
     for line in lines:
-        try:
-            found.append(Evaluation(**json.loads(line)))
-        except (ValueError, TypeError):  # the end of one that was interrupted
-            continue
-    return found
+        with contextlib.suppress(ValidationError):  # the end of one that was interrupted
+            found.append(reader().validate_json(line))
+    return [one for one in found if one.statistics != "example" or one.weight is not None]
+
+
+@cache
+def reader() -> TypeAdapter[Evaluation]:
+    """What checks a line; it takes a moment to make."""
+    return TypeAdapter(Evaluation)
 
 
 def packed(right: Sequence[bool]) -> str:
@@ -90,7 +104,5 @@ def unpacked(answers: str, count: int) -> list[bool]:
 def append_evaluation(folder: Path, evaluation: Evaluation) -> None:
     """Writes one line more, at once."""
     line = json.dumps(dataclasses.asdict(evaluation)) + "\n"
-    with (folder / EVALUATIONS).open("a", encoding="utf-8") as file:
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
+    with on_disk(folder):
+        append(folder / EVALUATIONS, line.encode(), durable=True)

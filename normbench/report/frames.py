@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from normbench.errors import UserError
-from normbench.record.record import Record, find_records
+from normbench.errors import FailedError, UserError
+from normbench.record.record import Record, find_records, tell_passed
 from normbench.report import evaluations as others
 from normbench.report.experiment import METRICS, norm_defaults
 from normbench.report.summaries import COLUMNS, summaries
@@ -106,8 +106,11 @@ def read(folders: Sequence[Path], parts: Sequence[str] = ()) -> Frames:
     all."""
     if len(folders) == 1 and is_report(folders[0]):
         return read_files(folders[0])
-    found = (pair for folder in sorted(folders) for pair in find_records(folder))
-    return of_records(found, parts or ("runs", "curves", "learned", "evaluations"))
+    passed: list[FailedError] = []
+    found = (pair for folder in sorted(folders) for pair in find_records(folder, passed))
+    made = of_records(found, parts or ("runs", "curves", "learned", "evaluations"))
+    tell_passed(passed)
+    return made
 
 
 def is_report(folder: Path) -> bool:
@@ -232,7 +235,8 @@ def mean_shift(own: Mapping[str, Sequence[float]]) -> NDArray[np.float64]:
 
 def learned_of(record: Record) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
     """(layer, parameter, values over channels); of SN's weights one for each statistic it mixes."""
-    using = list(record.settings["norm"]["options"].get("using", ()))
+    using = record.settings["norm"]["options"].get("using")
+    using = using if isinstance(using, list) else []
     for layer, own in record.learned.items():
         if {"input_mean", "input_deviation"} <= own.keys():
             yield layer, "mean_shift", mean_shift(own)

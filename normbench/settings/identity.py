@@ -21,6 +21,7 @@ NO_RESULT = (
     "study",
     "results",
     "histograms",
+    "checkpoint_minutes",
 )  # cannot change the result
 NO_RESULT_OF_DATASET = ("root", "source")
 OWN_FOLDERS = ("folder", "imagenet", "imagenet100")  # of the user's, known by what lies in them
@@ -31,7 +32,7 @@ def identity(settings: Settings, source: str | None = None) -> str:
     read from the disk, and `source`, the text of the file of the user's own norm."""
     decisive = {k: v for k, v in plain(settings).items() if k not in NO_RESULT}
     for key, default in LATER.items():
-        if decisive[key] == default:
+        if decisive.get(key) == default:
             del decisive[key]  # so that the runs of before it existed keep their identity
     for key in NO_RESULT_OF_DATASET:
         decisive["dataset"]["options"].pop(key, None)

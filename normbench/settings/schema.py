@@ -90,6 +90,7 @@ class Settings:
     weight_standardization: bool = False
     tf32: bool = False
     determinism: Literal["none", "strict"] = "none"
+    checkpoint_minutes: Positive = 5.0
 
     @property
     def norm_label(self) -> str:

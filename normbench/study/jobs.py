@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from normbench import choices
-from normbench.errors import UserError
+from normbench.errors import FailedError, NewerError, UserError
 from normbench.record.record import SETTINGS, Record, read_record
 from normbench.settings.cell import Cell
 from normbench.settings.schema import Settings
@@ -31,7 +31,8 @@ OF_TRAINING = (
 )  # settings that make no difference to whether the network can run
 CHECKED = [f.name for f in dataclasses.fields(Settings) if f.name not in OF_TRAINING]
 
-State = Literal["done", "unfinished", "failed", "invalid", "new"]
+State = Literal["done", "unfinished", "failed", "unreadable", "invalid", "new"]
+OPEN = ("new", "unfinished", "failed", "unreadable")  # of cells that are to be trained
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,20 @@ class Job:
         return "normbench train " + shlex.join([*self.overrides, *filter(None, [choices.word()])])
 
     def record(self) -> Record | None:
-        return read_record(self.cell.folder) if self.cell else None
+        """The cell's record; None where there is none that can be read."""
+        try:
+            return read_record(self.cell.folder) if self.cell else None
+        except FailedError:
+            return None
 
     def state(self) -> State:
         """Where the cell stands, from what lies in its folder."""
         if self.cell is None:
             return "invalid"
-        record = self.record()
+        try:
+            record = read_record(self.cell.folder)
+        except FailedError:
+            return "unreadable"
         if record is not None:
             return "done" if record.done else "failed"
         return "unfinished" if (self.cell.folder / SETTINGS).exists() else "new"
@@ -70,6 +78,17 @@ def distinct(jobs: Iterable[Job]) -> list[Job]:
     for job in jobs:
         kept.setdefault(job.overrides if job.cell is None else job.cell.folder, job)
     return list(kept.values())
+
+
+def newer_record(cell: Cell) -> str:
+    """Why a cell is not touched: a newer version has written its record. Empty where none has."""
+    try:
+        read_record(cell.folder)
+    except NewerError as error:
+        return str(error)
+    except FailedError:  # whoever trains the cell sees to it
+        pass
+    return ""
 
 
 def checked(jobs: Sequence[Job]) -> list[Job]:
@@ -92,5 +111,7 @@ def checked(jobs: Sequence[Job]) -> list[Job]:
                     errors[key] = f"{type(error).__name__}: {error}"
             if errors[key] is not None:
                 job = Job(job.overrides, None, errors[key])
+            elif newer := newer_record(job.cell):
+                job = Job(job.overrides, None, newer)
         result.append(job)
     return result

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import mean
+from typing import get_args
 
 from normbench.machine import cores
 from normbench.record.display import clock
 from normbench.study.grid import whole
-from normbench.study.jobs import Job
+from normbench.study.jobs import OPEN, Job, State
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def seconds_left(jobs: Sequence[Job], at_a_time: int) -> float | None:
     times = [record.train_seconds for record in records]
     if not times:
         return None
-    open_ = sum(job.state() in ("new", "unfinished", "failed") for job in jobs)
+    open_ = sum(job.state() in OPEN for job in jobs)
     return mean(times) * open_ / at_a_time
 
 
@@ -81,7 +82,7 @@ def listed(words: Iterable[str]) -> str:
 
 def plan(jobs: Sequence[Job], at_a_time: int) -> list[str]:
     """Each cell and where it stands; at the end, how many stand where and how long the rest takes."""
-    lines, counts = [], dict.fromkeys(("done", "unfinished", "failed", "invalid", "new"), 0)
+    lines, counts = [], dict.fromkeys(get_args(State), 0)
     for job in jobs:
         state = job.state()
         counts[state] += 1

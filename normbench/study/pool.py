@@ -2,43 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
-import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from multiprocessing import connection
-from multiprocessing.context import ForkServerProcess
 
 from rich.console import Console
-from rich.live import Live
-from rich.table import Table
 
-from normbench.record.display import clock
+from normbench import signals
+from normbench.record.files import held
 from normbench.record.record import record_of, write_record
 from normbench.study.jobs import Job
-from normbench.study.plan import Slots, seconds_left
+from normbench.study.plan import Slots
+from normbench.study.running import Running
+from normbench.study.show import live_table, say, say_notes, say_waiting, table
 from normbench.study.worker import work
-
-
-@dataclass
-class Running:
-    """A cell in its process."""
-
-    job: Job
-    device: int | None
-    process: ForkServerProcess
-    pipe: connection.Connection
-    begin: float = field(default_factory=time.perf_counter)
-    at: tuple[float, int, str] = (0.0, 1, "starting")
-    end: tuple[str, str] | None = None  # how it ended, and a line
-    notes: list[str] = field(default_factory=list)  # what its user should know
 
 
 def run_cells(jobs: Sequence[Job], slots: Slots, console: Console) -> dict[str, list[Job]]:
     """Trains the cells that are not done. By outcome: done before, done, invalid, failed.
 
-    KeyboardInterrupt stops all cells, each after its last checkpoint, and is raised again.
+    A cell that another process trains is waited for. signals.Stopped, where a signal asks to stop:
+    after each cell that runs has saved where it is.
     """
     ends: dict[str, list[Job]] = {"before": [], "done": [], "invalid": [], "failed": []}
     waiting = []
@@ -54,23 +40,42 @@ def run_cells(jobs: Sequence[Job], slots: Slots, console: Console) -> dict[str, 
     context.set_forkserver_preload(["normbench.training.run"])
     running: list[Running] = []
     notes: Counter[str] = Counter()
-    with live_table(console, running) as live:
+    told = False
+    with live_table(console, running) as live, signals.deferred():
         try:
             while waiting or running:
-                while waiting and len(running) < len(slots.devices):
-                    running.append(start(context, waiting.pop(0), slots, running))
+                if signals.asked():
+                    waiting.clear()
+                    ask_to_stop(running)
+                for job in to_start(waiting, len(slots.devices) - len(running)):
+                    running.append(start(context, job, slots, running))
+                if waiting and not running and not told:
+                    told = say_waiting(console, waiting)
                 listen(running)
                 for one in [one for one in running if one.end is not None]:
                     running.remove(one)
-                    finish(one, ends)
                     notes.update(one.notes)
-                    say(console, one, ends, jobs, len(slots.devices))
+                    if finish(one, ends, waiting):
+                        say(console, one, ends, jobs, len(slots.devices))
                 live.update(table(running))
         except BaseException:
             stop(running)
             raise
     say_notes(console, notes)
+    signals.look()
     return ends
+
+
+def to_start(waiting: list[Job], places: int) -> list[Job]:
+    """Takes out of `waiting` as many cells as there are places, and none that another process trains."""
+    found: list[Job] = []
+    for job in list(waiting):
+        if len(found) == places:
+            break
+        if job.cell is not None and not held(job.cell.folder):
+            waiting.remove(job)
+            found.append(job)
+    return found
 
 
 def gpus(device: str) -> int:
@@ -94,7 +99,8 @@ def start(
         free.remove(one.device)
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=work, args=(job.cell, free[0], slots.threads, theirs))
-    process.start()
+    with signals.blocked():  # the server that forks the cells never hears a signal, a cell later
+        process.start()
     theirs.close()
     return Running(job, free[0], process, ours)
 
@@ -120,20 +126,36 @@ def listen(running: Sequence[Running]) -> None:
             one.process.join()
 
 
-def finish(one: Running, ends: dict[str, list[Job]]) -> None:
-    """Puts the cell under its outcome; a process that was killed gets the record it could not write."""
+def finish(one: Running, ends: dict[str, list[Job]], waiting: list[Job]) -> bool:
+    """Puts the cell under its outcome, if it has one: a cell that another process holds waits again,
+    and one that was stopped is left as it is. One that was killed gets the record it could not write.
+    """
     assert one.end is not None and one.job.cell is not None
     kind, words = one.end
     one.pipe.close()
     if kind == "done":
         ends["done"].append(one.job)
-        return
+        return True
+    if kind == "held":
+        waiting.append(one.job)
+    if kind in ("held", "stopped") or signals.asked():
+        return False
     cell = one.job.cell
-    if kind == "died" and one.job.record() is None and cell.folder.is_dir():
-        write_record(cell.folder, record_of(cell, "failed", [], error=words))
+    if kind == "died" and one.job.state() == "unfinished":
+        with contextlib.suppress(OSError):
+            write_record(cell.folder, record_of(cell, "failed", [], error=words))
     ends["invalid" if kind == "invalid" else "failed"].append(
         Job(one.job.overrides, None if kind == "invalid" else cell, words)
     )
+    return True
+
+
+def ask_to_stop(running: Sequence[Running]) -> None:
+    """Asks each cell once to save where it is, and to end."""
+    for one in running:
+        if not one.asked:
+            one.asked = True
+            one.process.terminate()
 
 
 def stop(running: Sequence[Running]) -> None:
@@ -145,44 +167,3 @@ def stop(running: Sequence[Running]) -> None:
         if one.process.is_alive():
             one.process.kill()
             one.process.join()
-
-
-def say(
-    console: Console,
-    one: Running,
-    ends: dict[str, list[Job]],
-    jobs: Sequence[Job],
-    at_a_time: int,
-) -> None:
-    """One line for a cell that has ended."""
-    assert one.end is not None
-    count = sum(len(some) for some in ends.values())
-    left = seconds_left(jobs, at_a_time)
-    rest = f"; about {clock(left)} left" if left else ""
-    kind, words = one.end
-    shown = words if kind == "done" else f"{'failed' if kind == 'died' else kind}: {words}"
-    console.print(f"[{count}/{len(jobs)}] {one.job.name}: {shown}{rest}", markup=False)
-
-
-def say_notes(console: Console, notes: Counter[str]) -> None:
-    """What the user should know of the cells, each line once, with the number of cells."""
-    for line, count in notes.items():
-        console.print(f"{count} {'cell' if count == 1 else 'cells'}: {line}", markup=False)
-
-
-def live_table(console: Console, running: Sequence[Running]) -> Live:
-    """The table of running cells; where there is no terminal it shows nothing."""
-    options = {"redirect_stdout": False, "redirect_stderr": False, "transient": True}
-    return Live(table(running), console=console, refresh_per_second=4, **options)  # type: ignore[arg-type]
-
-
-def table(running: Sequence[Running]) -> Table:
-    """The running cells, a row each."""
-    rows = Table(box=None, pad_edge=False)
-    for title in ("running", "epoch", "", "for"):
-        rows.add_column(title, no_wrap=True)
-    for one in running:
-        at, epochs, words = one.at
-        seconds = time.perf_counter() - one.begin
-        rows.add_row(one.job.name, f"{at:.1f}/{epochs}", words, clock(seconds))
-    return rows

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
 import traceback
 from multiprocessing import connection, parent_process
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from normbench.errors import FailedError, UserError
+from normbench import signals
+from normbench.errors import FailedError, HeldError, UserError
 from normbench.record.record import Record, Row
 from normbench.settings.cell import Cell, cell_of
 from normbench.settings.schema import Settings
@@ -20,15 +22,20 @@ if TYPE_CHECKING:
 
 
 def work(cell: Cell, device: int | None, threads: int, pipe: connection.Connection) -> None:
-    """Runs a cell; the last message is ("done" | "invalid" | "failed" | "interrupted", text)."""
+    """Runs a cell; the last message is ("done" | "invalid" | "failed" | "held" | "stopped", text).
+
+    A signal stops it after the step, with a checkpoint; it is the parent that leaves at a second one.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, with SIGTERM
-    signal.signal(signal.SIGTERM, interrupt)
     threading.Thread(target=die_with_parent, daemon=True).start()
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible(device)
     with open(os.devnull, "w") as nowhere:  # the terminal belongs to the parent's table
         sys.stdout = sys.stderr = nowhere
-        pipe.send(outcome(cell, threads, pipe))
+        with signals.heard(at_second=False):
+            ended = outcome(cell, threads, pipe)
+            with signals.deferred():
+                pipe.send(ended)
 
 
 def outcome(cell: Cell, threads: int, pipe: connection.Connection) -> tuple[str, str]:
@@ -38,8 +45,9 @@ def outcome(cell: Cell, threads: int, pipe: connection.Connection) -> tuple[str,
     from normbench.record.display import result
     from normbench.training.run import run
 
-    torch.set_num_threads(threads)
     try:
+        signals.unblock()
+        torch.set_num_threads(threads)
         if cell_of(cell.settings) != cell:
             raise UserError(
                 "its own norm or folder of images has changed since the sweep began; the same"
@@ -48,12 +56,14 @@ def outcome(cell: Cell, threads: int, pipe: connection.Connection) -> tuple[str,
         return "done", result(run(cell, PipeDisplay(pipe)))
     except UserError as error:
         return "invalid", " ".join(str(error).split())
+    except HeldError:
+        return "held", ""
     except FailedError as error:
         return "failed", " ".join(str(error).split())
     except KeyboardInterrupt:
-        return "interrupted", ""
+        return "stopped", ""
     except BaseException as error:
-        if cell.folder.is_dir():
+        with contextlib.suppress(OSError):
             (cell.folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
         return "failed", " ".join(f"{type(error).__name__}: {error}".split())
 
@@ -90,10 +100,6 @@ class PipeDisplay:
 
     def tell(self, at: float) -> None:
         self.pipe.send(("at", at, self.epochs, self.words))
-
-
-def interrupt(signum: int, frame: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def die_with_parent() -> None:

@@ -2,37 +2,72 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
+from normbench.record.files import aside
+
 NAME, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
+FORMAT = 2  # 1: of whole epochs only, and without the identity
+
+Wrong = Callable[[Any], str]
+"""Why a state is not the one that is wanted; empty where it is."""
+
+
+class Bad(NamedTuple):
+    """A checkpoint that is of no use. readable: it holds a state, though not the one wanted."""
+
+    path: Path
+    why: str
+    readable: bool
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
     """Writes `state` to the folder's checkpoint; at every moment one whole checkpoint is there."""
-    aside = folder / f"{NAME}.tmp"
-    with aside.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    if (folder / NAME).exists():
-        os.replace(folder / NAME, folder / PREVIOUS)
-    os.replace(aside, folder / NAME)
+    buffer = io.BytesIO()  # so that an error of the disk is met by Python, not within torch
+    torch.save({"format": FORMAT, **state}, buffer)
+    with aside(folder / NAME, buffer.getvalue(), durable=True) as whole:
+        if (folder / NAME).exists():
+            os.replace(folder / NAME, folder / PREVIOUS)
+        os.replace(whole, folder / NAME)
 
 
-def load(folder: Path, device: torch.device) -> dict[str, Any] | None:
-    """The newest readable checkpoint of the folder, tensors on `device`; None where there is none."""
-    for name in (NAME, PREVIOUS):
+def find(
+    folder: Path, device: torch.device, wrong: Wrong = lambda state: ""
+) -> tuple[dict[str, Any] | None, list[Bad]]:
+    """The newest checkpoint of the folder that can be read and is not `wrong`, tensors on `device`,
+    or None; and those that were passed over. OSError where the disk, not the file, is at fault."""
+    passed: list[Bad] = []
+    for path in (folder / NAME, folder / PREVIOUS):
+        if not os.path.lexists(path):
+            continue
         try:
-            state: dict[str, Any] = torch.load(
-                folder / name, map_location=device, weights_only=True
-            )
+            state = torch.load(path, map_location=device, weights_only=True)
         except torch.OutOfMemoryError:
             raise
-        except Exception:  # a damaged file makes the reader raise nearly anything
+        except Exception as error:  # a damaged file makes the reader raise nearly anything
+            if isinstance(error, OSError) and error.errno not in (None, *NOT_A_FILE):
+                raise
+            passed.append(Bad(path, "cannot be read", readable=False))
             continue
-        return state
-    return None
+        if why := wrong(state):
+            passed.append(Bad(path, why, readable=True))
+            continue
+        return state, passed
+    return None, passed
+
+
+NOT_A_FILE = (errno.EISDIR, errno.ELOOP, errno.ENOENT, errno.EINVAL)  # ENOENT: of a link
+
+
+def load(
+    folder: Path, device: torch.device, wrong: Wrong = lambda state: ""
+) -> dict[str, Any] | None:
+    """The checkpoint that `find` finds."""
+    return find(folder, device, wrong)[0]

@@ -14,6 +14,7 @@ from normbench.errors import UserError
 from normbench.record.record import read_record, read_settings
 from normbench.settings.schema import Settings
 from normbench.training import checkpoint
+from normbench.training.misfit import misfit_of_network
 from normbench.training.network import device_of, seeded_network
 from normbench.training.run import data_of
 
@@ -40,10 +41,13 @@ def load_run(
     if device is not None:
         settings = dataclasses.replace(settings, device=device)
     where = device_of(settings)
-    state = checkpoint.load(path, where)
-    if state is None:
-        raise UserError(f"{path} has no readable {checkpoint.NAME}: the weights are gone")
     network = seeded_network(settings, where)
+    state, passed = checkpoint.find(path, where, lambda state: misfit_of_network(state, network))
+    if state is None:
+        why = "; ".join(f"{bad.path.name} {bad.why}" for bad in passed)
+        raise UserError(
+            f"{path} has no readable {checkpoint.NAME}: the weights are gone{why and f' ({why})'}"
+        )
     network.load_state_dict(state["model"])
     return Trained(network.eval(), settings, data_of(settings))
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from normbench import signals
 from normbench.data import Dataset, EpochBatches, Feed, FolderDataset, stream
 from normbench.errors import UserError
 from normbench.norms import Norm
 from normbench.record.record import Row
 from normbench.settings.schema import Settings
-from normbench.training import checkpoint
 from normbench.training.channel_means import channel_means
 from normbench.training.computing import Note, no_graph, say_nothing
 from normbench.training.cuda_graph import NotCapturedError, Replay, captured
@@ -27,41 +26,48 @@ from normbench.training.evaluate import (
     evaluation_batch,
     population_statistics,
 )
+from normbench.training.moment import Stopwatch, Streams
 from normbench.training.network import seeded_network
 from normbench.training.optimizer import learning_rate, set_learning_rate
 from normbench.training.provenance import learned, plain
 from normbench.training.step import Step
 
+T = TypeVar("T")
 CHECK_EVERY = 16  # steps between two looks at the loss: a look waits for the device
 
 
 def epochs(run: Run, first: int, on_step: Callable[[int, int], None]) -> Iterator[Row]:
-    """The loop: from `first` on, one row an epoch; ends after a row whose loss is not finite."""
+    """The loop: from `first` on, one row an epoch; ends after a row whose loss is not finite.
+
+    `run.after_step()` is called where the run can be saved, and `run.look()` between batches of the
+    evaluation; what they raise ends the loop.
+    """
     settings, step = run.settings, run.step
     for epoch in range(first, settings.epochs):
         run.model.train()
         batches = run.plan(epoch)
         steps = batches.steps(settings.sgd_batch)
-        step.begin()
-        take = run.stepper(batches)
-        torch.manual_seed(stream(settings.seed, "dropout", epoch).initial_seed())
-        start = time.perf_counter()
-        for done in range(1, steps + 1):
+        take = run.begin(epoch, batches)
+        for done in range(run.done + 1, steps + 1):
             rate = learning_rate(settings, epoch + done / steps)
             set_learning_rate(step.optimizer, rate)
             take(done - 1)
+            run.done = done
             if done % CHECK_EVERY == 0 or done == steps:
                 if not math.isfinite(step.loss_sum.item()):
-                    yield run.row(epoch, rate, None, None, start, done)
+                    yield run.row(epoch, done / steps, None, None)
                     return
                 on_step(done, steps)
+            run.after_step()
         loss, top1 = step.loss_sum / steps, 100 * step.correct / (steps * settings.sgd_batch)
-        yield run.row(epoch, rate, loss.item(), top1.item(), start, steps)
+        row = run.row(epoch, 1.0, loss.item(), top1.item())
+        run.done = 0
+        yield row
 
 
 @dataclass
 class Run:
-    """What the loop holds in its hands."""
+    """What the loop holds in its hands, and where it is: `done` steps of the epoch."""
 
     settings: Settings
     device: torch.device
@@ -69,6 +75,11 @@ class Run:
     step: Step
     feed: Feed
     note: Note = say_nothing  # tells a line to whoever follows the run
+    after_step: Callable[[], None] = signals.look
+    look: Callable[[], None] = signals.look  # whether the run is to stop
+    done: int = 0  # steps of the epoch
+    clock: Stopwatch = field(default_factory=Stopwatch)  # of the training in the epoch
+    streams: Streams | None = None  # where the random streams go on, within an epoch
     replay: Replay | None = None  # the step as a CUDA graph
     graph: str = ""  # whether there is one: "yes", or "no: " and why; empty before the first step
 
@@ -100,6 +111,19 @@ class Run:
         """The images of an epoch in the run's own order, cropped and flipped."""
         return self.feed.epoch(self.settings.seed, epoch, augment=self.settings.augment)
 
+    def begin(self, epoch: int, batches: EpochBatches) -> Callable[[int], None]:
+        """The first moment of an epoch, or the one that a checkpoint kept; what takes its steps."""
+        if not self.done:
+            self.step.begin()
+            self.clock = Stopwatch()
+        take = self.stepper(batches)
+        torch.manual_seed(stream(self.settings.seed, "dropout", epoch).initial_seed())
+        if self.streams is not None:
+            self.streams.go_on(self.device)
+            self.streams = None
+        self.clock.start()
+        return take
+
     def stepper(self, batches: EpochBatches) -> Callable[[int], None]:
         """What takes step 0, 1, ... of the epoch: on CUDA a graph, if the step can be captured."""
         step, size = self.step, self.settings.sgd_batch
@@ -123,31 +147,24 @@ class Run:
             return f"no: {error}"
         return "yes"
 
-    def row(
-        self,
-        epoch: int,
-        rate: float,
-        loss: float | None,
-        top1: float | None,
-        start: float,
-        steps: int,
-    ) -> Row:
-        """The line of an epoch; evaluates, unless training diverged (loss None)."""
-        seconds = time.perf_counter() - start
+    def row(self, epoch: int, part: float, loss: float | None, top1: float | None) -> Row:
+        """The line of an epoch, or of the part of it that was trained before the loss was not finite
+        (loss None); evaluates, unless it was."""
+        seconds = self.clock.stop()
         test_top1 = test_top5 = test_loss = None
         by_domain = dict.fromkeys(self.feed.test_domains, None)
         if loss is not None:
             (test_top1, test_top5, test_loss), by_domain = self.evaluate(epoch)
         return {
             "epoch": epoch + 1,
-            "lr": rate,
+            "lr": learning_rate(self.settings, epoch + part),
             "train_loss": loss,
             "train_top1_percent": top1,
             "test_top1_percent": test_top1,
             "test_top5_percent": test_top5,
             "test_loss": test_loss if test_loss is None or math.isfinite(test_loss) else None,
             "train_seconds": seconds,
-            "images_per_second": steps * self.settings.sgd_batch / seconds,
+            "images_per_second": self.done * self.settings.sgd_batch / seconds,
             **{f"test_top1_percent.{name}": top1 for name, top1 in by_domain.items()},
         }
 
@@ -158,11 +175,17 @@ class Run:
         if self.settings.evaluate.statistics == "precise":
             statistics = population_statistics(self.model, self.fresh_batches(epoch))
         with self.step.autocast(), statistics:
-            found = accuracy(self.model, self.feed.test(self.test_batch), right)
+            found = accuracy(self.model, self.one_by_one(self.feed.test(self.test_batch)), right)
         domains = self.feed.test_domains.items()
         return found, {
             name: 100 * torch.cat(right)[at].float().mean().item() for name, at in domains
         }
+
+    def one_by_one(self, batches: Iterable[T]) -> Iterator[T]:
+        """The same, with a `look` before each."""
+        for batch in batches:
+            self.look()
+            yield batch
 
     def learned(self) -> dict[str, dict[str, list[float]]]:
         """What the norms learned, and the means of their channels where that is asked for."""
@@ -180,20 +203,9 @@ class Run:
             epoch += 1
             batches = self.plan(epoch)
             for step in range(min(wanted, batches.steps(size))):
+                self.look()
                 yield batches.batch(step, size)[0]
             wanted -= batches.steps(size)
-
-    def save(self, folder: Path, rows: list[Row]) -> None:
-        """Writes the checkpoint after the last of `rows`."""
-        checkpoint.save(folder, {"rows": rows, **self.step.state()})
-
-    def resume(self, folder: Path) -> list[Row]:
-        """Goes back to the folder's checkpoint; returns the rows of the epochs that it has seen."""
-        state = checkpoint.load(folder, self.device)
-        if state is None:
-            return []
-        self.step.load(state)
-        return list(state["rows"])
 
 
 def announce(model: nn.Module, steps: int) -> None:

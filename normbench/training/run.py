@@ -11,17 +11,19 @@ import torch
 from filelock import FileLock, Timeout
 
 from normbench.data import Dataset, FolderDataset, load_dataset
-from normbench.errors import FailedError, UserError
+from normbench.errors import DiskError, HeldError, UnreadableError, UserError
 from normbench.ops import use
 from normbench.record import record
 from normbench.record.display import Follower
 from normbench.record.evaluations import EVALUATIONS
+from normbench.record.files import CANNOT_WRITE, LOCK, on_disk, remove_leftovers, set_aside
 from normbench.record.provenance import origin, packages
 from normbench.record.record import Metrics, Record, Row
 from normbench.settings.cell import Cell
 from normbench.settings.schema import Settings
 from normbench.training import memory
-from normbench.training.computing import arithmetic, check_computing, kernels
+from normbench.training.computing import Note, arithmetic, check_computing, kernels
+from normbench.training.keeper import Keeper
 from normbench.training.loop import Run, epochs
 from normbench.training.network import check, device_of
 from normbench.training.provenance import (
@@ -38,27 +40,28 @@ def run(cell: Cell, display: Follower) -> Record:
     """Trains a cell, or goes on with it, or, where it is done, returns the record it has.
 
     UserError before anything is written for what cannot work; any other exception is written into
-    the record (failed, out_of_memory) and raised. A diverged run is a result like any other.
+    the record (failed, out_of_memory) and raised, but for a disk that cannot be written: the same
+    command goes on. A diverged run is a result like any other.
     """
     settings, folder = cell.settings, cell.folder
     device = device_of(settings)
-    if (old := record.read_record(folder)) is not None and old.done:
+    if old := done(folder):
         display.already_done(cell, old)
         return old
     check(settings)
     check_computing(settings, device)
     data = data_of(settings)
-    with alone_in(folder):
-        if (old := record.read_record(folder)) is not None and old.done:
+    with on_disk(folder), alone_in(folder):
+        if old := done(folder, display.note):
             display.already_done(cell, old)  # by another process, a moment ago
             return old
-        for stale in (record.RECORD, EVALUATIONS, "error.txt"):
-            (folder / stale).unlink(missing_ok=True)
-        record.write_settings(cell)
+        begin(cell)
         rows: list[Row] = []
         try:
-            with use(settings.ops), arithmetic(settings, device):
+            with on_disk(folder), use(settings.ops), arithmetic(settings, device):
                 result = train(cell, data, device, display, rows)
+        except DiskError:
+            raise
         except Exception as error:
             status: record.Status = "failed"
             full = isinstance(error, torch.OutOfMemoryError | MemoryError)
@@ -71,6 +74,28 @@ def run(cell: Cell, display: Follower) -> Record:
         record.write_record(folder, result)
     display.finished(cell, result)
     return result
+
+
+def done(folder: Path, tell: Note | None = None) -> Record | None:
+    """The record of a run that is over. With `tell`, in a folder that is held, a record that cannot
+    be read is set aside, and what else the run was found to be worth. NewerError."""
+    try:
+        old = record.read_record(folder)
+    except UnreadableError as error:
+        if tell:
+            tell(f"{error}; set aside as {set_aside(folder / record.RECORD).name}")
+            if (folder / EVALUATIONS).exists():
+                set_aside(folder / EVALUATIONS)
+        return None
+    return old if old is not None and old.done else None
+
+
+def begin(cell: Cell) -> None:
+    """The files of a run that is not over: its settings, and nothing of an attempt that failed."""
+    remove_leftovers(cell.folder)
+    for stale in (record.RECORD, EVALUATIONS, "error.txt"):
+        (cell.folder / stale).unlink(missing_ok=True)
+    record.write_settings(cell)
 
 
 def data_of(settings: Settings) -> Dataset | FolderDataset:
@@ -97,10 +122,11 @@ def train(
     run_ = Run.start(settings, data, device, display.note)
     if warning := memory.warning(settings, device):
         display.note(warning)
-    rows += run_.resume(cell.folder)
+    keeper = Keeper(run_, cell, rows)
+    keeper.resume()
     metrics = Metrics(cell.folder, rows)
     status: record.Status = "ok"
-    with Board(cell, run_.model, len(rows)) as board:
+    with Board(cell, run_.model, len(rows)) as board, keeper.stopping():
         display.started(settings, run_.parameters, device, done=len(rows))
         for row in epochs(run_, len(rows), display.step):
             metrics.add(row)
@@ -109,7 +135,7 @@ def train(
             if row["train_loss"] is None or row["test_loss"] is None:
                 status = "diverged"
                 break
-            run_.save(cell.folder, rows)
+            keeper.save()
         result = record.record_of(
             cell,
             status,
@@ -137,12 +163,14 @@ def alone_in(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if error.errno in CANNOT_WRITE:
+            raise
         raise UserError(f"cannot make {folder}: {error.strerror}; say another results=…") from None
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=0.5)  # a sweep that looks whether it is held holds it for a moment
     except Timeout:
-        raise FailedError(f"{folder} is being trained by another process; wait for it") from None
+        raise HeldError(f"{folder} is being trained by another process; wait for it") from None
     try:
         yield
     finally:

@@ -54,12 +54,15 @@ class Step:
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Goes back to a `state`, of any device."""
-        rates = [group["lr"] for group in self.optimizer.param_groups]
+        own = [
+            {key: value for key, value in group.items() if key != "params"}
+            for group in self.optimizer.param_groups
+        ]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate  # a number or a tensor, as this device wants it
+        for group, settings in zip(self.optimizer.param_groups, own, strict=True):
+            group.update(settings)  # of this run; lr a number or a tensor, as this device wants it
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """The part's share of the mean loss over the step."""

@@ -6,11 +6,11 @@ import math
 from types import TracebackType
 
 from torch import nn
-from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from normbench.record.record import Record, Row
 from normbench.settings.cell import Cell
+from normbench.training.events import EventFile
 from normbench.training.provenance import learned_tensors
 
 CURVES = {
@@ -25,11 +25,11 @@ RESULTS = ("final_top1_percent", "best_top1_percent", "median_last5_top1_percent
 
 
 class Board:
-    """The event file of a run; a context manager that closes it."""
+    """The event file of a run; a context manager that writes all of it, unless an error ends it."""
 
     def __init__(self, cell: Cell, model: nn.Module, epochs_done: int) -> None:
         self.settings, self.model = cell.settings, model
-        self.writer = SummaryWriter(cell.folder, purge_step=epochs_done + 1)
+        self.writer = EventFile(cell.folder, epochs_done)
 
     def epoch(self, row: Row) -> None:
         """The curves, and the mean over channels of what each layer learned (SN: each weight)."""
@@ -69,7 +69,7 @@ class Board:
         accuracies = {key: getattr(record, key) for key in RESULTS}
         results = {f"result/{key}": math.nan if v is None else v for key, v in accuracies.items()}
         for summary in hparams(values, results):  # type: ignore[no-untyped-call]
-            self.writer.file_writer.add_summary(summary)  # type: ignore[attr-defined]
+            self.writer.add_summary(summary)
         for tag, value in results.items():
             self.writer.add_scalar(tag, value, len(record.curves.get("epoch", [])))
 
@@ -82,4 +82,5 @@ class Board:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.writer.close()
+        if kind is None:
+            self.writer.flush()

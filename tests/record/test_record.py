@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from normbench.errors import FailedError, NewerError, UnreadableError
 from normbench.record.record import (
     METRICS,
     Metrics,
@@ -22,12 +23,16 @@ from normbench.record.record import (
     find_records,
     read_record,
     record_of,
+    tell_passed,
     write_atomically,
     write_record,
     write_settings,
 )
+from normbench.report.frames import of_records
 from normbench.settings.cell import cell_of
 from normbench.settings.schema import Settings
+
+from ..cases import each
 
 Cell = Callable[..., Settings]
 
@@ -87,13 +92,97 @@ def test_settings_that_came_after_a_record(cell: Cell, tmp_path: Path) -> None:
     assert read_record(tmp_path) == record_of(cell_of(cell()), "ok", [])
 
 
-@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"3", b'{"a": 1}', b"\xff\xfe\x00"])
-def test_what_is_not_a_record(tmp_path: Path, content: bytes | None) -> None:
-    if content is not None:
-        (tmp_path / "record.json").write_bytes(content)
+def test_absent_unreadable_and_newer_are_three_answers(cell: Cell, tmp_path: Path) -> None:
+    file = tmp_path / "record.json"
     assert read_record(tmp_path) is None
-    assert read_record(tmp_path / "record.json") is None
+    write_record(tmp_path, record_of(cell_of(cell()), "ok", [row(1)]))
+    expected, data = read_record(tmp_path), json.loads(file.read_text())
+    file.write_text(json.dumps(data | {"more": [1, {"of": "it"}]}))
+    assert read_record(tmp_path) == expected  # a field of another version stays in the file
+    for later in ({"format": 2}, {"status": "paused", "versions": {"normbench": "1000.1"}}):
+        file.write_text(json.dumps(data | later))
+        with pytest.raises(NewerError, match="newer normbench"):
+            read_record(tmp_path)
+    file.write_text(json.dumps(data | {"status": "paused"}))
+    with pytest.raises(UnreadableError, match="status: "):
+        read_record(tmp_path)
     assert list(find_records(tmp_path)) == []
+
+
+CONTENTS = (b"", b"{", b"[]", b"3", b'{"a": 1}', b"\xff\xfe\x00", b"[" * 100_000, b'{"a":' * 9999)
+
+
+@each("content", CONTENTS)
+def test_what_is_not_a_record(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "record.json").write_bytes(content)
+    with pytest.raises(UnreadableError):
+        read_record(tmp_path)
+    passed: list[FailedError] = []
+    assert list(find_records(tmp_path, passed)) == [] and len(passed) == 1
+    assert read_record(tmp_path / "record.json") is None
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    for name in ("folder", "loop", "dangling", "queue"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "folder" / "record.json").mkdir()
+    (tmp_path / "loop" / "record.json").symlink_to("record.json")
+    (tmp_path / "dangling" / "record.json").symlink_to("nothing")
+    os.mkfifo(tmp_path / "queue" / "record.json")
+    for folder in tmp_path.iterdir():
+        with pytest.raises(UnreadableError, match="it is "):
+            read_record(folder)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_any_record_is_read_or_refused(cell: Cell, tmp_path: Path, data: st.DataObject) -> None:
+    """Whatever stands in place of any part of it: a record that all of its readers can read, or one
+    line."""
+    made = cell_of(cell(norm="sn"))
+    rows, learned = [row(1), row(2)], {"stem": {"mean_weight": [0.25, 0.25, 0.5]}}
+    write_record(tmp_path, record_of(made, "ok", rows, learned=learned))
+    whole = json.loads((tmp_path / "record.json").read_text())
+    holder: Any = whole
+    while True:
+        keys = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(holder[key], dict | list) or not holder[key] or data.draw(st.booleans()):
+            break
+        holder = holder[key]
+    holder[key] = data.draw(ANYTHING)
+    (tmp_path / "record.json").write_text(json.dumps(whole))
+    passed: list[FailedError] = []
+    found = list(find_records(tmp_path, passed))
+    assert len(found) + len(passed) == 1
+    assert all("\n" not in str(error) for error in passed)
+    of_records(found, ("runs", "curves", "learned"))
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inside: st.lists(inside, max_size=4) | st.dictionaries(st.text(), inside, max_size=4),
+)
+
+
+def test_what_is_set_aside_is_counted_and_named(
+    cell: Cell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By each report again, until the run has a record."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "record.json").write_text("no record")
+    for words in ("set aside as record.json.bad", "record.json.bad was set aside"):
+        passed: list[FailedError] = []
+        assert list(find_records(tmp_path, passed)) == []
+        tell_passed(passed)
+        said = capsys.readouterr().err
+        assert said.startswith("normbench: 1 record is left out: ") and words in said
+    assert (folder / "record.json.bad").read_text() == "no record"
+    write_record(folder, record_of(cell_of(cell()), "ok", [row(1)]))
+    passed = []
+    assert len(list(find_records(tmp_path, passed))) == 1
+    assert not passed
 
 
 def test_records_are_found_in_the_order_of_their_paths(cell: Cell, tmp_path: Path) -> None:

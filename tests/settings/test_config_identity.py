@@ -26,6 +26,7 @@ NOT_DECISIVE: dict[str, Any] = {
     "study": "another",
     "results": "elsewhere",
     "histograms": True,
+    "checkpoint_minutes": 0.5,
 }
 DECISIVE: dict[str, Any] = {
     "norm": {"name": "gn", "groups": 4},

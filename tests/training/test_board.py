@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -13,7 +11,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from normbench.record.record import Record
 from normbench.settings.cell import cell_of
 from normbench.settings.schema import Settings
-from normbench.training.loop import Run
+from normbench.training.keeper import Keeper
 
 Cell = Callable[..., Settings]
 Fit = Callable[[Settings], Record]
@@ -110,15 +108,15 @@ def test_a_resumed_run_has_each_epoch_once(
 ) -> None:
     """The epoch that was lost with its checkpoint is drawn again, not twice."""
     settings = cell(epochs=3)
-    save = Run.save
+    save = Keeper.save
 
-    def die(self: Run, folder: Path, rows: Any) -> None:
-        if len(rows) == 2:
+    def die(self: Keeper) -> None:
+        if len(self.rows) == 2:
             raise KeyboardInterrupt
-        save(self, folder, rows)
+        save(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "save", die)
+        patch.setattr(Keeper, "save", die)
         with pytest.raises(KeyboardInterrupt):
             fit(settings)
     record = fit(settings)

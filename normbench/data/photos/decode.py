@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection, parent_process
+from multiprocessing import connection, forkserver, parent_process
 from types import TracebackType
 from typing import NamedTuple, TypeVar
 
@@ -25,11 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from normbench import machine
+from normbench import machine, signals
 from normbench.errors import FailedError, UserError
 
 Bytes = NDArray[np.uint8]
 THINNEST = 32  # times longer than wide: a fault, as it would be resized to a ribbon
+GRACE = 20  # seconds
 IN_FLIGHT = 4  # tasks a process has been given and not finished
 
 
@@ -149,6 +150,8 @@ class Decoders:
         refuse_to_begin_twice()
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
+        with signals.blocked():
+            forkserver.ensure_running()
         self.processes = processes
         self.pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin)
 
@@ -187,8 +190,14 @@ class Decoders:
 
 
 def _begin() -> None:
-    """In a new worker: interrupts are the parent's business, and so is an untimely end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """In a new worker: signals are the parent's business, and so is an untimely end.
+
+    SIGTERM, which may be meant for the parent too, ends it when the parent had time for its step.
+    """
+    for number in signals.SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+    signals.unblock()
     warnings.simplefilter("ignore")  # of broken EXIF, and of very large images
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
