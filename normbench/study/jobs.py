@@ -105,13 +105,11 @@ def checked(jobs: Sequence[Job]) -> list[Job]:
                 try:
                     check(settings)
                     errors[key] = None
-                except UserError as error:
-                    errors[key] = str(error)
-                except Exception as error:
-                    errors[key] = f"{type(error).__name__}: {error}"
-            if errors[key] is not None:
-                job = Job(job.overrides, None, errors[key])
-            elif newer := newer_record(job.cell):
-                job = Job(job.overrides, None, newer)
+                except UserError as mistake:
+                    errors[key] = str(mistake)
+                except Exception as failure:
+                    errors[key] = f"{type(failure).__name__}: {failure}"
+            if error := errors[key] or newer_record(job.cell):
+                job = Job(job.overrides, None, error)
         result.append(job)
     return result

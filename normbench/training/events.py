@@ -34,7 +34,7 @@ class EventFile:
     def __init__(self, folder: Path, steps: int) -> None:
         old = sorted(path for path in folder.glob("events.out.tfevents.*") if path.is_file())
         self.buffer = io.BytesIO()
-        self.records = RecordWriter(self.buffer)  # type: ignore[no-untyped-call]
+        self.records = RecordWriter(self.buffer)
         self.write(Event(wall_time=time.time(), file_version="brain.Event:2"))
         if old:  # a TensorBoard that has read them forgets them
             start = SessionLog(status=SessionLog.START)
@@ -49,7 +49,7 @@ class EventFile:
             path.unlink()
 
     def write(self, event: Event) -> None:
-        self.records.write(event.SerializeToString())  # type: ignore[no-untyped-call]
+        self.records.write(event.SerializeToString())
 
     def add_summary(self, some: Summary, step: int = 0) -> None:
         self.write(Event(wall_time=time.time(), step=step, summary=some))
@@ -84,7 +84,7 @@ def kept(files: list[Path], steps: int) -> dict[tuple[str, int], Event]:
 def events_of(path: Path) -> Iterator[Event]:
     """The events of a file, as far as it can be read."""
     try:
-        yield from LegacyEventFileLoader(str(path)).Load()  # type: ignore[no-untyped-call]
+        yield from LegacyEventFileLoader(str(path)).Load()
     except Exception:  # the reader raises nearly anything of a damaged file
         return
 
