@@ -27,6 +27,7 @@ OF_TRAINING = (
         "label_smoothing",
         "study",
         "results",
+        "checkpoint_minutes",
     ),
 )  # settings that make no difference to whether the network can run
 CHECKED = [f.name for f in dataclasses.fields(Settings) if f.name not in OF_TRAINING]

@@ -26,14 +26,7 @@ def run_cells(jobs: Sequence[Job], slots: Slots, console: Console) -> dict[str, 
     A cell that another process trains is waited for. signals.Stopped, where a signal asks to stop:
     after each cell that runs has saved where it is.
     """
-    ends: dict[str, list[Job]] = {"before": [], "done": [], "invalid": [], "failed": []}
-    waiting = []
-    for job in jobs:
-        state = job.state()
-        if state in ("done", "invalid"):
-            ends["before" if state == "done" else "invalid"].append(job)
-        else:
-            waiting.append(job)
+    ends, waiting = sorted_out(jobs)
     if ends["before"]:
         console.print(f"{len(ends['before'])} of {len(jobs)} cells are done already")
     context = multiprocessing.get_context("forkserver")
@@ -64,6 +57,19 @@ def run_cells(jobs: Sequence[Job], slots: Slots, console: Console) -> dict[str, 
     say_notes(console, notes)
     signals.look()
     return ends
+
+
+def sorted_out(jobs: Sequence[Job]) -> tuple[dict[str, list[Job]], list[Job]]:
+    """The outcomes of the cells that have one already, and the cells that are to be trained."""
+    ends: dict[str, list[Job]] = {"before": [], "done": [], "invalid": [], "failed": []}
+    waiting = []
+    for job in jobs:
+        state = job.state()
+        if state in ("done", "invalid"):
+            ends["before" if state == "done" else "invalid"].append(job)
+        else:
+            waiting.append(job)
+    return ends, waiting
 
 
 def to_start(waiting: list[Job], places: int) -> list[Job]:

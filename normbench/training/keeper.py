@@ -30,6 +30,13 @@ class Keeper:
         self.put_off()
         run.after_step = self.after_step
 
+    @classmethod
+    def resumed(cls, run: Run, cell: Cell, rows: list[Row]) -> Keeper:
+        """The keeper of a run that has gone back to its checkpoint."""
+        keeper = cls(run, cell, rows)
+        keeper.resume()
+        return keeper
+
     def put_off(self) -> None:
         """The next checkpoint within an epoch is due `checkpoint_minutes` from now."""
         self.due = time.monotonic() + 60 * self.run.settings.checkpoint_minutes

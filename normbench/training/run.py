@@ -122,8 +122,7 @@ def train(
     run_ = Run.start(settings, data, device, display.note)
     if warning := memory.warning(settings, device):
         display.note(warning)
-    keeper = Keeper(run_, cell, rows)
-    keeper.resume()
+    keeper = Keeper.resumed(run_, cell, rows)
     metrics = Metrics(cell.folder, rows)
     status: record.Status = "ok"
     with Board(cell, run_.model, len(rows)) as board, keeper.stopping():
