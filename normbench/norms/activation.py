@@ -8,8 +8,10 @@ prelu       max(y, 0) + α·min(y, 0), α from ¼  He et al. 2015, arXiv 1502.01
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from normbench.errors import UserError, did_you_mean
@@ -73,11 +75,20 @@ def identity(module: Activated, *_: object) -> tuple[Tensor, Tensor]:
     return torch.ones_like(module.tau), torch.zeros_like(module.tau)
 
 
+def one_call(module: nn.Module, x: fx.Proxy) -> Tensor:
+    """The module as one call of the graph that torch.fx writes down, as torch's own layers are."""
+    assert isinstance(x.tracer, fx.Tracer)
+    call = x.tracer.create_proxy("call_module", x.tracer.path_of_module(module), (x,), {})
+    return cast(Tensor, call)
+
+
 class Activation(Activated):
     """The activation alone: [N, C, H, W] in, the same out. For a sum that nothing else needs, since a
     ReLU overwrites it."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, fx.Proxy):
+            return one_call(self, x)
         if self.activation == "relu":
             return F.relu(x, inplace=not x.is_leaf)
         return self.activate(x)

@@ -13,19 +13,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from normbench.errors import UserError
-from normbench.norms.activation import Activated
+from normbench.norms.activation import Activated, one_call
 from normbench.norms.evaluation import RunningStatistics
 from normbench.norms.plane import Affine, Moments, pool, standardize
 from normbench.norms.roles import Role, project_own
+from normbench.norms.tracking import move, tracks, wide
 from normbench.ops import Planes, mapped
+from normbench.ops.definition import transformed
 
 
 class Norm(Activated):
@@ -50,6 +50,19 @@ class Norm(Activated):
         self.weight: nn.Parameter | None = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> the same. In evaluation N may be 0."""
+        if isinstance(x, fx.Proxy):
+            return one_call(self, x)
+        self.check(x)
+        if len(x) == 0:  # nothing to normalize, but a gradient of 0 for every parameter
+            return x + sum(p.sum() for p in self.parameters())
+        return self.normalize(x)
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """`forward` of an input that has been checked."""
+        raise NotImplementedError(f"{type(self).__name__} has no normalize")
+
     def learned(self) -> dict[str, Tensor]:
         """What it learned beside weight and bias, in the form that papers show; detached."""
         own = self.named_parameters(recurse=False)
@@ -59,7 +72,7 @@ class Norm(Activated):
         """Raises UserError for an input that is not [N, channels, H, W]."""
         if x.dim() != 4 or x.shape[1] != self.channels:
             raise UserError(f"{self} got {list(x.shape)}; it takes [N, {self.channels}, H, W]")
-        if x.numel() == 0:
+        if x.numel() == 0 and (self.training or 0 in x.shape[1:]):
             raise UserError(f"{self} got {list(x.shape)}: there is nothing to normalize")
 
     def from_batch_norm(self, state: dict[str, Tensor], eps: float) -> dict[str, Tensor]:
@@ -84,6 +97,8 @@ class Norm(Activated):
 
     def laid_out(self, y: Tensor, x: Tensor) -> Tensor:
         """y in the dtype and memory format of x."""
+        if transformed():  # whose tensors do not tell their format
+            return y.to(x.dtype)
         last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
         layout = torch.channels_last if last else torch.contiguous_format
         return y.to(x.dtype, memory_format=layout)
@@ -123,11 +138,10 @@ class PlaneNorm(Norm):
         """The map where it needs no moments of the input (a batch norm in evaluation)."""
         return None
 
-    def forward(self, x: Tensor) -> Tensor:
-        self.check(x)
+    def normalize(self, x: Tensor) -> Tensor:
         y = mapped(
             self, type(self).map_of, x, self.lower_bound(),
-            traceable=self.traceable, state=_tracking.get(),
+            traceable=self.traceable, state=tracks(),
         )  # fmt: skip
         return self.bend(y)
 
@@ -149,24 +163,6 @@ def computing(norm: type) -> Iterator[tuple[str, Any]]:
         method = inspect.getattr_static(norm, name)
         if callable(method) or isinstance(method, (property, classmethod, staticmethod)):
             yield name, method
-
-
-_tracking = ContextVar("_tracking", default=True)
-
-
-@contextmanager
-def without_tracking() -> Iterator[None]:
-    """Within it running statistics stay where they are: for a forward pass that is a repetition."""
-    token = _tracking.set(False)
-    try:
-        yield
-    finally:
-        _tracking.reset(token)
-
-
-def tracks() -> bool:
-    """Whether a norm in training moves its running statistics: not `without_tracking`."""
-    return _tracking.get()
 
 
 class BatchStatistics(RunningStatistics, PlaneNorm):
@@ -229,14 +225,3 @@ class BatchStatistics(RunningStatistics, PlaneNorm):
             step = 1 / self.num_batches_tracked
         move(self.running_mean, mean, step)
         move(self.running_var, var, step)
-
-
-def move(running: Tensor, new: Tensor, step: Tensor | float) -> None:
-    """running ← (1 − step)·running + step·new, in place."""
-    weight = step.to(running.dtype) if isinstance(step, Tensor) else step
-    running.lerp_(new.to(running.dtype), weight)
-
-
-def wide(statistic: Tensor) -> Tensor:
-    """float32 at least."""
-    return statistic if statistic.dtype == torch.float64 else statistic.float()

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from normbench.norms import plane
+from normbench.ops.definition import differentiated, transformed
 
 
 class Moments(NamedTuple):
@@ -93,13 +94,18 @@ def newton(cov: Tensor, eps: float, iterations: int) -> Tensor:
 def zca(cov: Tensor, eps: float) -> Tensor:
     """(cov + eps·I)^-½ = U·diag(λ^-½)·Uᵀ."""
     unit = torch.eye(cov.shape[-1], dtype=cov.dtype, device=cov.device)
-    root: Tensor = _InverseRoot.apply(cov + eps * unit)
+    cov = cov + eps * unit
+    if transformed():
+        values, vectors = torch.linalg.eigh(cov)
+        whole: Tensor = (vectors * values.rsqrt()[..., None, :]) @ vectors.mT
+        return whole
+    root: Tensor = _InverseRoot.apply(cov)
     return root
 
 
 def like_its_gradient(x: Tensor) -> Tensor:
     """x, whose gradient will have its memory format."""
-    same: Tensor = _LikeItsGradient.apply(x)
+    same: Tensor = x if transformed() else _LikeItsGradient.apply(x)
     return same
 
 
@@ -122,16 +128,55 @@ class _InverseRoot(Function):
     @staticmethod
     def forward(ctx: Any, matrix: Tensor) -> Tensor:
         values, vectors = torch.linalg.eigh(matrix)
-        ctx.save_for_backward(values, vectors)
         root: Tensor = (vectors * values.rsqrt()[..., None, :]) @ vectors.mT
+        ctx.save_for_backward(matrix, values, vectors)
         return root
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, g: Tensor) -> Tensor:
-        values, vectors = ctx.saved_tensors
+    def backward(ctx: Any, g: Tensor) -> Tensor | None:
+        matrix, values, vectors = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a graph of the gradient is asked for
+            return differentiated(lambda whole: torch.linalg.inv(_Root.apply(whole)), (matrix,), g)[
+                0
+            ]
         root = values.sqrt()
         one, other = root[..., :, None], root[..., None, :]
         inside = vectors.mT @ ((g + g.mT) / 2) @ vectors
         result: Tensor = vectors @ (-inside / (one * other * (one + other))) @ vectors.mT
         return result
+
+
+class _Root(Function):
+    """R = Σ^½ of symmetric matrices. Its derivative solves R·X + X·R = G, which has no poles where two
+    eigenvalues are equal, unlike the derivative of eigenvectors."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor) -> Tensor:
+        values, vectors = torch.linalg.eigh(matrix)
+        root: Tensor = (vectors * values.sqrt()[..., None, :]) @ vectors.mT
+        ctx.save_for_backward(root)
+        return root
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        (root,) = ctx.saved_tensors
+        solution: Tensor = _Lyapunov.apply(root, (g + g.mT) / 2)
+        return solution
+
+
+class _Lyapunov(Function):
+    """The X of R·X + X·R = G, for symmetric R whose eigenvalues are above 0."""
+
+    @staticmethod
+    def forward(ctx: Any, root: Tensor, g: Tensor) -> Tensor:
+        values, vectors = torch.linalg.eigh(root)
+        inside = vectors.mT @ g @ vectors / (values[..., :, None] + values[..., None, :])
+        solution: Tensor = vectors @ inside @ vectors.mT
+        ctx.save_for_backward(root, solution)
+        return solution
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
+        root, solution = ctx.saved_tensors
+        of_g: Tensor = _Lyapunov.apply(root, g)
+        return -(of_g @ solution.mT + solution.mT @ of_g), of_g

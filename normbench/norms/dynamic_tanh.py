@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from normbench.norms.base import Norm, wide
+from normbench.norms.base import Norm
+from normbench.norms.tracking import wide
 
 
 class DynamicTanh(Norm):
@@ -26,7 +27,6 @@ class DynamicTanh(Norm):
         super().__init__(channels, activation=activation, images=images)
         self.steepness = nn.Parameter(torch.full((1,), init))
 
-    def forward(self, x: Tensor) -> Tensor:
-        self.check(x)
+    def normalize(self, x: Tensor) -> Tensor:
         z = wide(x)
         return self.finish(torch.tanh(self.steepness.to(z.dtype) * z), x)

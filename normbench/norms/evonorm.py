@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from normbench.errors import UserError
-from normbench.norms.base import Norm, move, tracks, wide
+from normbench.norms.base import Norm
 from normbench.norms.group import group_size
 from normbench.norms.plane import Moments, pool, refuse_single
 from normbench.norms.roles import Role
+from normbench.norms.tracking import move, tracks, wide
 from normbench.ops import Planes
 
 
@@ -60,8 +61,7 @@ class EvoNormS0(EvoNorm):
         super().__init__(channels, activation, images, nonlinear, eps)
         self.group_size = group_size(channels, groups, channels_per_group)
 
-    def forward(self, x: Tensor) -> Tensor:
-        self.check(x)
+    def normalize(self, x: Tensor) -> Tensor:
         if self.v is None:
             return self.finish(x, x)
         moments = Moments(*Planes(x).moments(), x.shape[2] * x.shape[3])
@@ -97,8 +97,7 @@ class EvoNormB0(EvoNorm):
         if nonlinear:
             self.register_buffer("running_var", torch.ones(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        self.check(x)
+    def normalize(self, x: Tensor) -> Tensor:
         if self.v is None:
             return self.finish(x, x)
         moments = Moments(*Planes(x).moments(), x.shape[2] * x.shape[3])

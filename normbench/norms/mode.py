@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from normbench.errors import UserError
-from normbench.norms.base import PlaneNorm, move, tracks, wide
+from normbench.norms.base import PlaneNorm
 from normbench.norms.plane import Affine, Moments, refuse_single, worker
+from normbench.norms.tracking import move, tracks, wide
 
 
 class ModeNorm(PlaneNorm):

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from normbench.errors import UserError
-from normbench.norms.base import PlaneNorm, move, tracks, wide
+from normbench.norms.base import PlaneNorm
 from normbench.norms.plane import Affine, Moments, pool
+from normbench.norms.tracking import move, tracks, wide
 
 STEPS_WITHOUT_CORRECTION = 1000
 
@@ -72,57 +72,62 @@ class MovingAverageBatchNorm(PlaneNorm):
         return Affine(scale, torch.zeros_like(scale))
 
     def mix(self, moments: Moments) -> Affine:
-        scale: Tensor = _MovingAverage.apply(moments.mean, moments.var, self, moments.count)
+        pooled = pool(moments, images=self.images)
+        step = self.num_batches_tracked + 1
+        square = self.average(self.past_squares, pooled.var + pooled.mean.square(), step)
+        inverse, r = (square + self.eps).rsqrt(), self.correction(square, step)
+        if tracks():
+            images = self.images or len(square)
+            move(self.running_square, square.detach()[::images].mean(0), self.momentum)
+            self.num_batches_tracked.copy_(step)
+        scale: Tensor = _Substituted.apply(
+            moments.mean, moments.var, inverse, r, self, step, moments.count
+        )
         return Affine(scale, torch.zeros_like(scale))
 
     def average(self, past: Tensor, new: Tensor, step: Tensor) -> Tensor:
         """The mean over the window with `new` [N, C] as its latest; `new` itself in the warm-up."""
-        slot = torch.arange(self.window, device=past.device) == step % self.window
-        others = torch.where(slot[:, None], 0, wide(past)).sum(0)
-        early = (step <= self.window) | (step < self.warmup)
+        slot = (torch.arange(self.window, device=past.device) == step % self.window)[:, None]
+        others = torch.where(slot, 0, wide(past)).sum(0)
         if tracks():
-            images = self.images or len(new)
-            each = new[::images].mean(0).to(past.dtype)
-            past.copy_(torch.where(slot[:, None], each, past))
+            each = new.detach()[:: self.images or len(new)].mean(0).to(past.dtype)
+            past.copy_(torch.where(slot, each, past))
+        early = (step <= self.window) | (step < self.warmup)
         return torch.where(early, new, (others + new) / self.window)
 
-    def moving_scale(self, square: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-        """1/σ and r from E[x²] of each worker, [N, C]; moves what is kept of the forward pass."""
-        var = self.average(self.past_squares, square, step) + self.eps
+    def correction(self, square: Tensor, step: Tensor) -> Tensor:
+        """r [N, C], a constant for the gradient."""
         running = wide(self.running_square) + self.eps
-        r = (var / running).sqrt().clamp(1 / self.r_max, self.r_max)
-        r = torch.where(step > max(STEPS_WITHOUT_CORRECTION, self.warmup), r, 1)
-        if tracks():
-            images = self.images or len(square)
-            move(self.running_square, var[::images].mean(0) - self.eps, self.momentum)
-        return var.rsqrt(), r
+        r = ((square.detach() + self.eps) / running).sqrt().clamp(1 / self.r_max, self.r_max)
+        return torch.where(step > max(STEPS_WITHOUT_CORRECTION, self.warmup), r, 1)
 
 
-class _MovingAverage(Function):
+class _Substituted(Function):
     """r/σ of each plane, with the gradient that the paper puts in place of its own."""
 
     @staticmethod
     def forward(
-        ctx: Any, mean: Tensor, var: Tensor, norm: MovingAverageBatchNorm, pixels: int
+        mean: Tensor,
+        var: Tensor,
+        inverse: Tensor,
+        r: Tensor,
+        norm: MovingAverageBatchNorm,
+        step: Tensor,
+        pixels: int,
     ) -> Tensor:
-        plane = Moments(mean, var, pixels)
-        pooled = pool(plane, images=norm.images)
-        step = norm.num_batches_tracked + 1
-        one_by_deviation, r = norm.moving_scale(pooled.var + pooled.mean.square(), step)
-        if tracks():
-            norm.num_batches_tracked.copy_(step)
-        scale = r * one_by_deviation
-        ctx.save_for_backward(mean, one_by_deviation, scale)
-        ctx.norm, ctx.pixels, ctx.step = norm, pixels, step
-        return scale
+        return r * inverse
 
     @staticmethod
-    @once_differentiable
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        mean, _, inverse, r, ctx.norm, ctx.step, ctx.pixels = inputs
+        ctx.save_for_backward(mean, inverse, r)
+
+    @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        mean, one_by_deviation, scale = ctx.saved_tensors
-        slope = Moments(g * scale / ctx.pixels, torch.zeros_like(g), ctx.pixels)  # E[g·z], a plane
-        mean_slope = pool(slope, images=ctx.norm.images).mean
-        psi = ctx.norm.average(ctx.norm.past_slopes, mean_slope, ctx.step)
+        mean, inverse, r = ctx.saved_tensors
+        slope = g * r * inverse / ctx.pixels  # E[g·z] of each plane
+        pooled = pool(Moments(slope, torch.zeros_like(g), ctx.pixels), images=ctx.norm.images)
+        psi = ctx.norm.average(ctx.norm.past_slopes, pooled.mean, ctx.step)
         # gx = g·r/σ − x·ψ/σ², where a plane's x reaches us through its moments: dv/dx = 2(x − m)/HW
-        p = -psi * one_by_deviation.square()
-        return p * mean * ctx.pixels, p * ctx.pixels / 2, None, None
+        p = -psi * inverse.square()
+        return p * mean * ctx.pixels, p * ctx.pixels / 2, None, None, None, None, None

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from normbench.errors import UserError
-from normbench.norms.base import Norm, wide
+from normbench.norms.base import Norm
+from normbench.norms.tracking import wide
 
 
 class LocalResponseNorm(Norm):
@@ -35,8 +36,7 @@ class LocalResponseNorm(Norm):
             raise UserError(f"size={size}: LRN needs a neighbourhood of 1 channel or more")
         self.size, self.scale, self.beta, self.k = size, alpha, beta, k
 
-    def forward(self, x: Tensor) -> Tensor:
-        self.check(x)
+    def normalize(self, x: Tensor) -> Tensor:
         y = F.local_response_norm(wide(x), self.size, self.scale, self.beta, self.k)
         return self.finish(y, x)
 
@@ -63,8 +63,7 @@ class DivisiveNorm(Norm):
             raise UserError(f"window={window}: DN needs an odd window: 1, 3, 5, ...")
         self.window, self.sigma = window, sigma
 
-    def forward(self, x: Tensor) -> Tensor:
-        self.check(x)
+    def normalize(self, x: Tensor) -> Tensor:
         u = wide(x)
         u = u - self.box(u)
         y = u * (self.box(u.square()) + self.sigma**2).rsqrt()

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 import torch
 
-from normbench.norms.base import PlaneNorm, wide
+from normbench.norms.base import PlaneNorm
 from normbench.norms.plane import Affine
+from normbench.norms.tracking import wide
 
 
 class NoNorm(PlaneNorm):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from normbench.norms.base import Norm, wide
+from normbench.norms.base import Norm
+from normbench.norms.tracking import wide
 
 
 class PositionLayerNorm(Norm):
@@ -29,8 +30,7 @@ class PositionLayerNorm(Norm):
         super().__init__(channels, activation=activation, images=images)
         self.eps = eps
 
-    def forward(self, x: Tensor) -> Tensor:
-        self.check(x)
+    def normalize(self, x: Tensor) -> Tensor:
         z = wide(x)
         var, mean = torch.var_mean(z, 1, correction=0, keepdim=True)
         return self.finish((z - mean) * (var + self.eps).rsqrt(), x)

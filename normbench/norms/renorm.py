@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from normbench.errors import UserError
-from normbench.norms.base import PlaneNorm, move, wide
+from normbench.norms.base import PlaneNorm
 from normbench.norms.evaluation import RunningStatistics
 from normbench.norms.plane import Affine, Moments, pool, standardize
+from normbench.norms.tracking import move, tracks, wide
 
 PAPER_STEPS = 40_000  # r_max grows over steps 5,000 to 40,000, d_max over 5,000 to 25,000
 
@@ -78,15 +79,16 @@ class BatchRenorm(RunningStatistics, PlaneNorm):
         pooled = pool(moments, images=self.images)
         affine = standardize(pooled, self.eps)
         with torch.no_grad():
-            mean, std = pooled.mean, (pooled.var + self.eps).sqrt()
+            mean, std = pooled.mean.detach(), (pooled.var.detach() + self.eps).sqrt()
             running_mean, running_std = wide(self.running_mean), wide(self.running_std)
             r_max, d_max = self.limits()
             r = torch.clamp(std / running_std, 1 / r_max, r_max)
             d = torch.clamp((mean - running_mean) / running_std, -d_max, d_max)
-            images = self.images or len(mean)
-            move(self.running_mean, mean[::images].mean(0), self.momentum)
-            move(self.running_std, std[::images].mean(0), self.momentum)
-            self.num_batches_tracked += 1
+            if tracks():
+                images = self.images or len(mean)
+                move(self.running_mean, mean[::images].mean(0), self.momentum)
+                move(self.running_std, std[::images].mean(0), self.momentum)
+                self.num_batches_tracked += 1
         return affine.then(Affine(r, d))
 
     def limits(self) -> tuple[Tensor, Tensor]:

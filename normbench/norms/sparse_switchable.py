@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from normbench.errors import UserError
-from normbench.norms.base import tracks
 from normbench.norms.plane import Affine, Moments
 from normbench.norms.roles import Role
 from normbench.norms.switchable import PARTS, SwitchableNorm
+from normbench.norms.tracking import tracks
 
 
 class SparseSwitchableNorm(SwitchableNorm):

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from normbench.errors import UserError
-from normbench.norms.base import Norm, move, tracks, wide
+from normbench.norms.base import Norm
 from normbench.norms.covariance import centred, like_its_gradient, moments_of, newton, pool, zca
 from normbench.norms.group import group_size
 from normbench.norms.plane import refuse_single
+from normbench.norms.tracking import move, tracks, wide
 
 
 class Whitening(Norm):
@@ -56,8 +57,7 @@ class Whitening(Norm):
         """What whitens: from covariances [., G, d, d], the same shape."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor) -> Tensor:
-        self.check(x)
+    def normalize(self, x: Tensor) -> Tensor:
         with full_precision(x.device.type):
             return self.activate(self.laid_out(self.whitened(like_its_gradient(wide(x))), x))
 

@@ -21,10 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from normbench.errors import UserError, did_you_mean
-from normbench.ops import reference
+from normbench.ops import definition, reference
 from normbench.ops.reference import LowerBound
 
 __all__ = ["LowerBound", "Planes", "mapped", "use"]
@@ -95,6 +94,8 @@ def mapped(
     words, functions, tuples of them), and `state`; and it changes nothing but the buffers. On the CPU it
     is then traced once for each shape and executed by compiled code.
     """
+    if definition.transformed():
+        return definition.norm(module, mix, x, lower_bound)
     if traceable and x.is_cpu and use.chosen in ("auto", "cpu"):
         from normbench.ops.mix.autograd import fused
 
@@ -112,13 +113,15 @@ class Planes:
     """
 
     def __init__(self, x: Tensor) -> None:
-        self.x = x
+        self.x = self.given = x
         self.mapped = False
         self.link: dict[str, Any] | None = None  # from the backward of affine to that of moments
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and biased variance of each plane, [N, C], float32 at least."""
         assert self.link is None, "the moments are taken once"
+        if definition.transformed():
+            return reference.moments(self.x)
         self.link = {}
         self.x, mean, var = _Moments.apply(self.x, self.link)
         return mean, var
@@ -127,9 +130,11 @@ class Planes:
         """max(scale·x + shift, lower_bound) in x's dtype and memory format; scale, shift [N, C] or [C]."""
         assert not self.mapped, "the backward pass of one affine map: take Planes(x) anew"
         self.mapped = True
+        if definition.transformed():
+            return definition.affine(self.x, scale, shift, lower_bound)
         planes = self.x.shape[:2]
         y: Tensor = _Affine.apply(
-            self.x, scale.expand(planes), shift.expand(planes), lower_bound, self.link
+            self.x, self.given, scale.expand(planes), shift.expand(planes), lower_bound, self.link
         )
         return y
 
@@ -145,42 +150,61 @@ class _Moments(Function):
     def forward(ctx: Any, x: Tensor, link: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         mean, var = _backend(x).moments(x)
         ctx.save_for_backward(x, mean)
+        ctx.set_materialize_grads(False)  # no zeros of x's size for planes that no map uses
         ctx.link = link
         return x, mean, var
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, g: Tensor, g_mean: Tensor, g_var: Tensor) -> tuple[Tensor, None]:
+    def backward(
+        ctx: Any, g: Tensor | None, g_mean: Tensor | None, g_var: Tensor | None
+    ) -> tuple[Tensor | None, None]:
         x, mean = ctx.saved_tensors
+        if g_mean is None and g_var is None and "map" not in ctx.link:
+            return g, None
+        g_mean = torch.zeros_like(mean) if g_mean is None else g_mean
+        g_var = torch.zeros_like(mean) if g_var is None else g_var
+        if torch.is_grad_enabled():  # a graph of the gradient is asked for
+            (gx,) = definition.differentiated(reference.moments, (x,), g_mean, g_var)
+            return gx if g is None or gx is None else g + gx, None
         p, q = reference.through_moments(mean, g_mean, g_var, x.shape[2] * x.shape[3])
+        if (
+            "map" not in ctx.link
+        ):  # the map of the planes has had its own backward, or there was none
+            through = _backend(x).affine(x, p, q, None)
+            return through if g is None else g + through, None
         # g came through _Affine untouched; its factor and its mask are applied here, in the same pass
-        if "map" not in ctx.link:  # the moments were used, and the planes were not
-            return _backend(x).affine(x, p, q, None), None
         scale, shift, bound = ctx.link.pop("map")
         return _backend(x).affine_of_two(x, g, scale, shift, bound, (p, q)), None
 
 
 class _Affine(Function):
+    """x is what `_Moments` returned, `given` the same tensor from before it. What is kept is `given`: a
+    derivative of the gradient must not reach x, whose gradient is g itself (see `_Moments.backward`)."""
+
     @staticmethod
     def forward(
         ctx: Any,
         x: Tensor,
+        given: Tensor,
         scale: Tensor,
         shift: Tensor,
         bound: LowerBound,
         link: dict[str, Any] | None,
     ) -> Tensor:
         learned = bound if isinstance(bound, Tensor) else None
-        ctx.save_for_backward(x, scale, shift, learned)
+        ctx.save_for_backward(given, scale, shift, learned)
         ctx.bound, ctx.link = None if learned is not None else bound, link
         y: Tensor = _backend(x).affine(x, scale, shift, bound)
         return y
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, shift, learned = ctx.saved_tensors
         bound = ctx.bound if learned is None else learned
+        if torch.is_grad_enabled():
+            inputs = (x, scale, shift, bound)
+            gx, *others = definition.differentiated(definition.affine, inputs, g)
+            return gx, None, *others, None
         g = g.contiguous(memory_format=_format(x))  # once, for this pass and that of the moments
         g_shift, g_scale, below = _backend(x).sums(x, g, scale, shift, bound)
         g_bound = None
@@ -192,4 +216,4 @@ class _Affine(Function):
                 gx = _backend(x).affine_of_two(x, g, scale, shift, bound, None)
         else:
             gx, ctx.link["map"] = g, (scale, shift, bound)
-        return gx, g_scale, g_shift, g_bound, None
+        return gx, None, g_scale, g_shift, g_bound, None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from normbench.norms import Norm
-from normbench.norms.base import wide
+from normbench.norms.tracking import wide
 
 TINY = 1e-12  # of a variance, below which it counts as this
 

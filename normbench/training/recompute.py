@@ -15,7 +15,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from normbench.errors import UserError
-from normbench.norms.base import Norm, without_tracking
+from normbench.norms.base import Norm
+from normbench.norms.tracking import without_tracking
 
 
 def recompute(model: nn.Module, patterns: Sequence[str]) -> nn.Module:

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from normbench.errors import UserError
 from normbench.norms import create_norm
-from normbench.norms.base import without_tracking
 from normbench.norms.evaluation import RunningStatistics, evaluation_statistics
 from normbench.norms.plane import Moments, combine
+from normbench.norms.tracking import without_tracking
 
 from .table import CHANNELS, ROWS, Row
 

@@ -138,13 +138,6 @@ def test_a_backward_pass_twice_over_one_graph() -> None:
     close(torch.autograd.grad(y.square().sum(), x), first, tolerance=0)
 
 
-def test_a_second_derivative_is_refused() -> None:
-    norm, x = create_norm("frn", CHANNELS, activation="tlu").double(), images().requires_grad_()
-    (gx,) = torch.autograd.grad(norm(x).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gx.sum().backward()
-
-
 def test_a_checkpointed_norm_has_the_same_gradient() -> None:
     norm, x = create_norm("gn", CHANNELS, groups=2, activation="relu").double(), images()
     x = x.requires_grad_()

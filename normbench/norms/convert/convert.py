@@ -15,6 +15,7 @@ from normbench.norms import Norm, create_norm, norm_class, options_of
 from normbench.norms.activation import Activation
 from normbench.norms.convert.calls import cap_of, without_floor
 from normbench.norms.convert.followers import Followers, followers
+from normbench.norms.create import has_nonlinearity
 from normbench.norms.weight_standardization import (
     convolutions_to_standardize,
     standardize_weights,
@@ -39,13 +40,13 @@ def convert_norms(
 
     Any other activation ("auto": TLU for the FRN family, else ReLU) takes the place of the ReLU that
     alone uses what a BatchNorm2d returns; a norm without such a ReLU behind it gets no activation.
-    "relu" computes what the model did, fused. `followers` tells where such ReLUs are found. The ReLU
+    EvoNorm is there without its own nonlinearity. "relu" computes what the model did, fused.
+    `followers` tells where such ReLUs are found. The ReLU
     after an addition follows no norm and stays a ReLU: the FRN paper does not tell, and the networks
     of `normbench.models` differ, whose activation there is the run's. Of a ReLU6 only the floor is
     replaced: the cap stays, min(tlu(y), 6). Other activations (SiLU, Hardswish, ...) stay. Code that
     torch.fx cannot follow, or a caller with optional arguments (timm's DLA), keeps its ReLU: the
-    message names it. A model whose `forward` was written anew can be copied and its state saved, but
-    not pickled.
+    message names it. A model whose `forward` was written anew is copied and pickled with its code.
 
     A SyncBatchNorm pools over all workers: the new norm gets images=None whatever `images` says, and
     so the whole SGD batch of virtual workers. BatchNorm1d and 3d, frozen batch norms and all other
@@ -144,6 +145,8 @@ def converted(
         followed, after = True, [without_floor(after[0])]
     if isinstance(old, nn.SyncBatchNorm):
         options = options | {"images": None}
+    if activation != "none" and has_nonlinearity(norm_class(name, options.get("target"))):
+        options = {"nonlinear": followed} | options
     new = create_norm(
         name,
         old.num_features,

@@ -24,6 +24,7 @@ import torch
 from torch import fx, nn
 
 from normbench.norms.convert.calls import Trace, plain, traced, without_floor
+from normbench.norms.convert.rewritten import rewritten
 
 
 @dataclass
@@ -195,10 +196,7 @@ class Body:
                     source = self.trace.calls.call_function(torch.clamp, (source,), {"max": cap})
             node.replace_all_uses_with(source)
             self.trace.calls.erase_node(node)
-        forward = type(fx.GraphModule(self.owner, self.trace.calls)).forward
-        cls = type(self.owner)
-        names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
-        return type(cls.__name__, (cls,), {"forward": forward, **names})
+        return rewritten(self.owner, self.trace.calls)
 
 
 def places(root: nn.Module) -> Counter[nn.Module]:

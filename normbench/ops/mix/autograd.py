@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 from torch.autograd.graph import increment_version
 from torch.nn import Parameter
 
 from normbench.errors import UserError
-from normbench.ops import cpu
+from normbench.ops import cpu, definition
 from normbench.ops.mix.layout import OWN, layout_of
 from normbench.ops.mix.program import Mix, Program, program_of
 from normbench.ops.reference import LowerBound
@@ -69,7 +68,8 @@ def fused(
     learned = [tensors[name] for name in executable.program.gradients]
     if not all(in_one_piece(t) for t in own + learned):
         return None
-    y: Tensor = _Fused.apply(x, executable, lower_bound, own, *learned)
+    again = Again(module, mix, lower_bound, list(executable.program.gradients))
+    y: Tensor = _Fused.apply(x, executable, lower_bound, own, again, *learned)
     return y
 
 
@@ -134,6 +134,42 @@ class Executable:
         return [bases[base] + 4 * start for base, start in map(self.at.__getitem__, names)]
 
 
+class Again:
+    """What a norm was in a forward pass, to compute it once more by the definition."""
+
+    def __init__(
+        self, module: nn.Module, mix: Mix, lower_bound: LowerBound, learned: list[str]
+    ) -> None:
+        self.module, self.mix, self.training = module, mix, module.training
+        self.lower_bound, self.learned = lower_bound, learned
+        self.parameters, buffers = dict(module._parameters), module._buffers
+        self.versions = [t._version for t in self.parameters.values() if t is not None]
+        self.buffers = dict(buffers)
+        if not getattr(module, "repeatable", True):  # it reads what it then changes
+            self.buffers = {k: t if t is None else t.clone() for k, t in buffers.items()}
+
+    def norm(self, x: Tensor, *learned: Tensor) -> Tensor:
+        """The same output, by operations that torch can differentiate again; no buffer changes."""
+        if self.versions != [t._version for t in self.parameters.values() if t is not None]:
+            raise RuntimeError(
+                f"a parameter of {type(self.module).__name__} was changed between its forward pass"
+                " and the derivative of its gradient"
+            )
+        now = {key: vars(self.module)[key] for key in ("_parameters", "_buffers", "training")}
+        buffers = {k: t if t is None else t.clone() for k, t in self.buffers.items()}
+        parameters = self.parameters | dict(zip(self.learned, learned, strict=True))
+        bound = self.lower_bound
+        for name, t in self.parameters.items():
+            bound = parameters[name] if t is bound and t is not None else bound
+        try:
+            vars(self.module).update(
+                _parameters=parameters, _buffers=buffers, training=self.training
+            )
+            return definition.norm(self.module, self.mix, x, bound)
+        finally:
+            vars(self.module).update(now)
+
+
 class _Fused(Function):
     @staticmethod
     def forward(
@@ -142,6 +178,7 @@ class _Fused(Function):
         executable: Executable,
         lower_bound: LowerBound,
         own: list[Tensor],
+        again: Again,
         *learned: Tensor,
     ) -> Tensor:
         layout = executable.layout
@@ -159,16 +196,19 @@ class _Fused(Function):
         if executable.written:
             increment_version([own[i] for i in executable.written])
         learned_bound = lower_bound if isinstance(lower_bound, Tensor) else None
-        again = [own[i] for i in executable.read_backward]
-        ctx.save_for_backward(x, kept, learned_bound, *again)
-        ctx.executable = executable
+        read = [own[i] for i in executable.read_backward]
+        ctx.save_for_backward(x, kept, learned_bound, *read)
+        ctx.executable, ctx.again, ctx.learned = executable, again, learned
         ctx.lower_bound = None if learned_bound is not None else lower_bound
         return y
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        x, kept, learned_bound, *again = ctx.saved_tensors
+        x, kept, learned_bound, *read = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a graph of the gradient is asked for
+            inputs = (x, *ctx.learned)
+            gx, *rest = definition.differentiated(ctx.again.norm, inputs, g)
+            return gx, None, None, None, None, *rest
         executable: Executable = ctx.executable
         layout, shapes = executable.layout, executable.program.shapes.values()
         g, scratch = cpu.like(g, x), x.new_empty(layout.scratch[1])
@@ -176,7 +216,7 @@ class _Fused(Function):
         low, step = cpu.bound_row(ctx.lower_bound if learned_bound is None else learned_bound)
         bases = [kept.data_ptr(), scratch.data_ptr(), layout.constants.buffer_info()[0]]
         bases += [0] * len(executable.own) + [t.data_ptr() for t in gradients]
-        for i, t in zip(executable.read_backward, again, strict=True):
+        for i, t in zip(executable.read_backward, read, strict=True):
             bases[OWN + i] = t.data_ptr()
         scale, shift, sum_g, sum_gx, below, p, q = executable.addresses(
             bases, "scale", "shift", "sum_g", "sum_gx", "below", "p", "q"
@@ -188,4 +228,4 @@ class _Fused(Function):
         if ctx.needs_input_grad[0]:
             gx = torch.empty_like(x)
             cpu.run("affine_of_two", x, step, *pixels, p, q, gx.data_ptr())
-        return gx, None, None, None, *gradients
+        return gx, None, None, None, None, *gradients
