@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
+import sysconfig
+import traceback
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -56,3 +58,45 @@ def divisors(number: int) -> str:
     found = sorted({*small, *(number // d for d in small)})
     shown = [f"{d}" for d in found]
     return ", ".join(shown if len(shown) <= 24 else [*shown[:20], "…", shown[-1]])
+
+
+def in_words(error: BaseException) -> str:
+    """An error in one line: its own words where it was raised for the user; else what happened, and in
+    which line of which file."""
+    said = " ".join(str(error).split())
+    if isinstance(error, UserError | FailedError):
+        return said
+    if is_out_of_memory(error):
+        return (
+            f"out of memory ({shortened(said)}); lower batch or workers, take a smaller network, or"
+            " compute each step in parts with accumulate=2"
+        )
+    what = type(error).__name__ + (f": {shortened(said)}" if said else "")
+    where = place(error)
+    return f"{what} ({where})" if where else what
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the memory of the machine or of the device was full. Does not import torch."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in str(
+        error
+    )
+
+
+def place(error: BaseException) -> str:
+    """`my_norms.py, line 12`: the user's own line that an error came from, where there is one; else the
+    last line of this package; empty where neither is in the traceback."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = str(Path(__file__).parent)
+    libraries = tuple(set(sysconfig.get_paths().values()))
+    own = [f for f in frames if not f.filename.startswith((ours, *libraries, "<"))]
+    found = own or [f for f in frames if f.filename.startswith(ours)]
+    return f"{found[-1].filename}, line {found[-1].lineno}" if found else ""
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """`text`, or its beginning where it is long."""
+    return text if len(text) <= most else f"{text[:most]} …"

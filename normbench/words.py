@@ -125,8 +125,16 @@ def several(reader: Reader, or_none: bool = False) -> Reader:
     return each
 
 
-def count(text: str) -> int:
-    """A whole number, 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError("must be a whole number, 1 or more")
-    return int(text)
+def whole(least: int, most: int) -> Reader:
+    """A reader of a whole number between the two."""
+
+    def reader(text: str) -> int:
+        short = text.isdecimal() and len(text) < 20
+        if not short or not least <= int(text) <= most:
+            raise ValueError(f"must be a whole number from {least} to {most:,}")
+        return int(text)
+
+    return reader
+
+
+count = whole(1, 1_000_000)

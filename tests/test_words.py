@@ -75,9 +75,9 @@ def test_settings_are_handed_on_as_they_are_typed() -> None:
         (CLOSED, "metric=bets", "metric=bets: must be among final, best, did you mean 'best'?"),
         (CLOSED, "metric=", "metric=: must be among final, best"),
         (CLOSED, "formats=md,pdf", "formats=md,pdf: 'pdf' must be among md, csv"),
-        (CLOSED, "jobs=", "jobs=: must be a whole number, 1 or more"),
-        (CLOSED, "jobs=1,0", "jobs=1,0: '0' must be a whole number, 1 or more"),
-        (CLOSED, "jobs=2.5", "jobs=2.5: must be a whole number, 1 or more"),
+        (CLOSED, "jobs=", "jobs=: must be a whole number from 1 to 1,000,000"),
+        (CLOSED, "jobs=1,0", "jobs=1,0: '0' must be a whole number from 1 to 1,000,000"),
+        (CLOSED, "jobs=2.5", "jobs=2.5: must be a whole number from 1 to 1,000,000"),
         (CLOSED, "metric", "'metric' is not key=value, did you mean metric=…?"),
         (CLOSED, "results", "'results' is not key=value; see normbench show --help"),
         (CLOSED, "--dry", "normbench show has no --dry, did you mean '--dry-run'?"),
@@ -97,7 +97,7 @@ def test_settings_are_handed_on_as_they_are_typed() -> None:
         (OPEN, "--epochs=3", "normbench train has no --epochs=3, did you mean epochs=3?"),
         (OPEN, "--epochs", "normbench train has no --epochs; settings are key=value"),
         (OPEN, "--multirnu", "normbench train has no --multirnu, did you mean '--multirun'?"),
-        (OPEN, "rounds=x lr=1", "rounds=x: must be a whole number, 1 or more"),
+        (OPEN, "rounds=x lr=1", "rounds=x: must be a whole number from 1 to 1,000,000"),
     ],
 )
 def test_a_wrong_word_is_one_line(words: Words, typed: str, line: str) -> None:

@@ -14,17 +14,20 @@ from normbench.bench.timing import keep_freed_memory
 from normbench.errors import UserError, way_out
 from normbench.norms import NORMS
 from normbench.ops import BACKENDS
+from normbench.settings.bounds import MOST_JOBS
 from normbench.settings.cell import Cell
 from normbench.training.network import device_named
-from normbench.words import Given, Reader, Words, count, one_of, several
+from normbench.words import Given, Reader, Words, one_of, several, whole
 
 Compose = Callable[[list[str]], Cell]  # the cell of `normbench train WORDS`
 
 COMMON: dict[str, Reader] = {
-    "rounds": count,
+    "rounds": whole(1, 10_000),
     "out": Path,
     "device": one_of(("auto", "cpu", "cuda")),
 }
+MOST_NUMBERS = 2**30
+MOST_SEEDS = 100  # of a study that is measured
 CPU_SHAPES = ((32, 64, 32, 32), (2, 16, 32, 32))
 SHAPES = {"cpu": CPU_SHAPES, "cuda": ((256, 64, 64, 64), *CPU_SHAPES)}
 
@@ -32,9 +35,15 @@ SHAPES = {"cpu": CPU_SHAPES, "cuda": ((256, 64, 64, 64), *CPU_SHAPES)}
 def shape(text: str) -> tuple[int, int, int, int]:
     """N, C, H, W of 32x64x32x32."""
     sizes = text.split("x")
-    if len(sizes) != 4 or not all(s.isdecimal() and int(s) > 0 for s in sizes):
+    if len(sizes) != 4 or not all(s.isdecimal() and len(s) < 10 and int(s) for s in sizes):
         raise ValueError("must be NxCxHxW, such as 32x64x32x32")
     n, c, h, w = (int(s) for s in sizes)
+    if n * h * w < 2:
+        raise ValueError(
+            "must have more than one number a channel, N·H·W: BN's variance is over them"
+        )
+    if n * c * h * w > MOST_NUMBERS:
+        raise ValueError(f"must hold at most {MOST_NUMBERS:,} numbers, 4 GiB of them in float32")
     return n, c, h, w
 
 
@@ -135,7 +144,7 @@ LAYERS: dict[str, Reader] = {
     "backends": several(one_of(BACKENDS)),
 }
 PEERS_KEY: dict[str, Reader] = {"peers": several(one_of(PEERS), or_none=True)}
-STUDY: dict[str, Reader] = {"jobs": several(count), "seeds": count}
+STUDY: dict[str, Reader] = {"jobs": several(whole(1, MOST_JOBS)), "seeds": whole(1, MOST_SEEDS)}
 PARTS: dict[str, tuple[Words, Callable[[Given, Compose], None]]] = {
     "layers": (Words("bench layers", COMMON | LAYERS | PEERS_KEY), bench_layers),
     "step": (Words("bench step", COMMON | PEERS_KEY, settings=True), bench_step),

@@ -76,8 +76,10 @@ normbench fetch --verify [NAME ...] [root=DIR]     checks what is there, file by
 
 
 def complain(error: Exception | str) -> None:
-    """One line on stderr."""
-    print("normbench:", " ".join(str(error).split()), file=sys.stderr)
+    """One line on stderr: no control characters, and of very long words the beginning."""
+    words = [word if len(word) < 300 else f"{word[:80]}…" for word in str(error).split()]
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(words))
+    print("normbench:", line, file=sys.stderr)
 
 
 def help_of(command: str, words: Sequence[str]) -> str:

@@ -11,17 +11,25 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from normbench.cli.mistakes import readable
+from normbench.cli.listing import GROUPS
+from normbench.cli.mistakes import MULTIRUN, readable, unreadable
 from normbench.errors import FailedError, UserError
 
 if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig
 
-VALUED = (
-    *("-c", "--cfg", "-p", "--package", "-i", "--info", "-cp", "--config-path"),
-    *("-cn", "--config-name", "-cd", "--config-dir"),
-)  # flags of Hydra with a value, which `normbench train` hands on
-FLAGS = ("-m", "--multirun", "--resolve", "--hydra-help", *VALUED)
+VALUED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("-c", "--cfg"), ("job", "hydra", "all")),
+    **dict.fromkeys(
+        ("-i", "--info"), ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+    ),
+    **dict.fromkeys(("-p", "--package", "-cp", "--config-path"), ()),
+    **dict.fromkeys(("-cn", "--config-name", "-cd", "--config-dir"), ()),
+}  # flags of Hydra with a value, which `normbench train` hands on: what it may be; (): anything
+FLAGS = (*MULTIRUN, "--resolve", "--hydra-help", *VALUED)
+
+CHOSEN = ("norm", "model", "dataset")  # groups of which every run has a choice
 
 
 def compose(overrides: Sequence[str]) -> dict[str, Any]:
@@ -36,6 +44,7 @@ def configuration(overrides: Sequence[str]) -> DictConfig:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    check_words(overrides)
     offer_foreign(overrides)
     offer_own(overrides)
     register()
@@ -44,7 +53,29 @@ def configuration(overrides: Sequence[str]) -> DictConfig:
             hydra.initialize_config_module("normbench.conf", **version_base())
         return hydra.compose("train", overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(readable(error)) from None
+        raise UserError(readable(error, overrides)) from None
+
+
+def check_words(words: Iterable[str], many: bool = False) -> None:
+    """UserError for the first word that Hydra cannot read, or that is no choice where one stands;
+    many: in a multirun, where a word may have several values."""
+    for word in words:
+        key = word.partition("=")[0]
+        if not re.fullmatch(r"(\+\+?|~)?[A-Za-z_][\w./@-]*", key):
+            raise UserError(f"{word!r} is not key=value: {key!r} is no key of a setting")
+        found = override(word)
+        if found.is_sweep_override():
+            if not many:
+                raise UserError(
+                    f"{word}: one run has one value; normbench train -m {word} trains one of each"
+                )
+        elif key in GROUPS.values() and not is_choice(key, found.value()):
+            raise UserError(f"{word}: must be one choice; normbench list {key}s shows them")
+
+
+def is_choice(group: str, value: Any) -> bool:
+    """Whether a value may stand for a choice of a group; those without a default may be null."""
+    return isinstance(value, str | int) or (value is None and group not in CHOSEN)
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -70,16 +101,21 @@ def references(config: DictConfig) -> set[str]:
     return {name.rpartition(".")[2] for name in found}
 
 
-@lru_cache(maxsize=4096)
 def value(word: str) -> Any:
     """The value of a word key=value, as Hydra reads it. UserError where it cannot."""
+    return override(word).value()
+
+
+@lru_cache(maxsize=4096)
+def override(word: str) -> Override:
+    """A word key=value as Hydra reads it. UserError where it cannot."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     try:
-        return OverridesParser.create().parse_override(word).value()
-    except HydraException as error:
-        raise UserError(readable(error)) from None
+        return OverridesParser.create().parse_override(word)
+    except (HydraException, ValueError, RecursionError):
+        raise UserError(unreadable(word)) from None
 
 
 def offer_own(words: Iterable[str]) -> None:
@@ -115,10 +151,15 @@ def offer_foreign(words: Iterable[str]) -> None:
 
 
 def run_app(job: Callable[[DictConfig], None], arguments: list[str]) -> int:
-    """Hydra's own entry, with its errors as ours; the exit code of the multirun, if it was one."""
+    """Hydra's own entry, which knows its flags: -m for a multirun, --cfg to show settings, and so on.
+
+    The exit code of the multirun, if it was one. Hydra's errors and those of `job` are raised.
+    """
     refuse_old_hydra()
-    offer_foreign(arguments)
-    offer_own(arguments)
+    words, many = settings_among(arguments), bool(MULTIRUN & set(arguments))
+    check_words(words, many)
+    offer_foreign(words)
+    offer_own(words)
     import hydra
     from hydra.errors import HydraException
     from hydra_plugins.normbench import LocalLauncher
@@ -127,17 +168,27 @@ def run_app(job: Callable[[DictConfig], None], arguments: list[str]) -> int:
     register()
     LocalLauncher.exit_codes.clear()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come out as they are
+    errors: list[Exception] = []
+
+    def one(config: DictConfig) -> None:  # keeps its error, which Hydra would print in its own way
+        try:
+            job(config)
+        except Exception as error:
+            errors.append(error)
+
     with tempfile.TemporaryDirectory() as folder:  # for the multirun.yaml that nobody asked for
         sys.argv = ["normbench train", *arguments]
-        if {"-m", "--multirun"} & set(arguments):
+        if many:
             sys.argv.append(f"hydra.sweep.dir={folder}")
         try:
             app = hydra.main(
                 config_path="pkg://normbench.conf", config_name="train", **version_base()
             )
-            app(job)()
+            app(one)()
         except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(readable(error)) from None
+            raise UserError(readable(error, words)) from None
+    if errors:
+        raise errors[0]
     return max(LocalLauncher.exit_codes, default=0)
 
 
@@ -148,6 +199,20 @@ def register() -> None:
 
     for plugin in (LocalLauncher, GridSweeper, OwnChoices):
         Plugins.instance().register(plugin)
+
+
+def settings_among(arguments: Sequence[str]) -> list[str]:
+    """The words that are settings, between flags of Hydra's and their values. UserError for a flag
+    whose value is missing or none of those that it has."""
+    for word, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        flag, equals, text = word.partition("=")
+        if flag not in VALUED:
+            continue
+        given, allowed = text if equals else after, VALUED[flag]
+        if not given or (allowed and given not in allowed):
+            must = f"must be among {', '.join(allowed)}" if allowed else "needs a value"
+            raise UserError(f"{flag} {given}: {must}")
+    return [word for word in arguments if "=" in word and not word.startswith("-")]
 
 
 def version_base() -> dict[str, str]:

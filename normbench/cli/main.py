@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from normbench import choices, signals
 from normbench.cli.help import HELP, complain, help_of
-from normbench.cli.mistakes import setting_meant
-from normbench.errors import FailedError, UserError, way_out
+from normbench.cli.mistakes import MULTIRUN, refuse_of_a_sweep, setting_meant
+from normbench.errors import FailedError, UserError, in_words, is_out_of_memory, way_out
 from normbench.record.provenance import tell_children
 from normbench.words import Words
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
     from normbench.settings.cell import Cell
+
+TRACEBACK = "--traceback"  # after any command: where an error came from, before its line
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,47 +35,48 @@ def main(argv: list[str] | None = None) -> int:
         print(f"normbench {__version__}")
         return 0
     try:
-        if name not in COMMANDS:
-            raise UserError(f"there is no command {name!r}{way_out(name, COMMANDS)}")
         tell_children(arguments)
-        rest = choices.take(rest)
-        if {"-h", "--help"} & set(rest):
-            print(help_of(name, rest), end="")
-            return 0
-        with signals.heard() if name in LONG else nullcontext():
-            return COMMANDS[name](rest)
-    except UserError as error:
-        complain(error)
-        return 2
-    except FailedError as error:
-        complain(error)
-        return 1
+        return command(name, [word for word in rest if word != TRACEBACK])
     except signals.Stopped as signal:
         complain(f"stopped by {signal}; the same command goes on where it was")
         return signals.TO_BE_CONTINUED
     except KeyboardInterrupt:
         complain("interrupted")
         return 130
+    except Exception as error:
+        if TRACEBACK in rest:
+            traceback.print_exception(error)
+        foreseen = isinstance(error, UserError | FailedError) or is_out_of_memory(error)
+        complain(in_words(error) + ("" if foreseen else f"; {TRACEBACK} shows the whole way there"))
+        return 2 if isinstance(error, UserError) else 1
+
+
+def command(name: str, words: list[str]) -> int:
+    """Runs the command `name` or prints its help; the exit code."""
+    if name not in COMMANDS:
+        raise UserError(f"there is no command {name!r}{way_out(name, COMMANDS)}")
+    words = choices.take(words)
+    if {"-h", "--help"} & set(words):
+        print(help_of(name, words), end="")
+        return 0
+    with signals.heard() if name in LONG else nullcontext():
+        return COMMANDS[name](words)
 
 
 def train(arguments: list[str]) -> int:
     """`normbench train`: one run, or with -m a grid of them."""
-    from normbench.cli.hydra import FLAGS, VALUED, plain, run_app
+    from normbench.cli.hydra import FLAGS, VALUED, compose, plain, run_app
     from normbench.cli.jobs import cell
 
-    Words("train", flags=FLAGS, valued=VALUED, settings=True, meant=setting_meant).read(arguments)
-    errors: list[Exception] = []
-
-    def one(config: DictConfig) -> None:  # keeps its error, which Hydra would print in its own way
-        try:
-            train_one(cell(plain(config)))
-        except Exception as error:
-            errors.append(error)
-
-    code = run_app(one, arguments)
-    if errors:
-        raise errors[0]
-    return code
+    words = Words("train", flags=FLAGS, valued=VALUED, settings=True, meant=setting_meant)
+    given = words.read(arguments)
+    many = bool(MULTIRUN & given.flags)
+    for word in given.settings:
+        refuse_of_a_sweep(word, many)
+    if given.flags:
+        return run_app(lambda config: train_one(cell(plain(config))), arguments)
+    train_one(cell(compose(given.settings)))
+    return 0
 
 
 def train_one(cell: Cell) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -12,7 +12,37 @@ import yaml
 from normbench.choices import path_of
 from normbench.cli.help import choices
 from normbench.cli.listing import GROUPS
-from normbench.errors import did_you_mean, way_out
+from normbench.errors import UserError, did_you_mean
+
+MULTIRUN = frozenset(("-m", "--multirun"))
+OF_A_SWEEP = {  # settings that `normbench sweep` reads, and what to say instead of one elsewhere
+    "seeds": "give seed=0, or several with -m seed=0,1,2",
+    "axes": "give the values with commas, such as norm=bn,gn",
+    "points": "give the values with commas, such as norm=bn,gn",
+    "report": "normbench report makes tables and figures",
+    "paper_setup": "it stands in the files of experiments",
+    "jobs": "one run has no cells; normbench sweep has, or normbench train -m",
+    "jobs_per_gpu": "one run has no cells; normbench sweep has, or normbench train -m",
+}
+SYNONYMS = {  # what settings are called elsewhere
+    **dict.fromkeys(("resolution", "image_size", "img_size", "crop"), "size"),
+    **dict.fromkeys(("epsilon",), "eps"),
+    **dict.fromkeys(("num_groups", "n_groups", "g"), "groups"),
+    **dict.fromkeys(("batch_size", "batchsize", "bs", "images_per_worker"), "batch"),
+    **dict.fromkeys(("learning_rate", "base_lr"), "lr"),
+    **dict.fromkeys(("wd", "l2"), "weight_decay"),
+    **dict.fromkeys(("num_epochs", "n_epochs", "max_epochs"), "epochs"),
+    **dict.fromkeys(("net", "network", "arch", "architecture"), "model"),
+    **dict.fromkeys(("data",), "dataset"),
+    **dict.fromkeys(("normalization", "norm_layer"), "norm"),
+    **dict.fromkeys(("act", "nonlinearity"), "activation"),
+    **dict.fromkeys(("amp", "dtype", "half"), "precision"),
+    **dict.fromkeys(("output", "out", "output_dir", "logdir", "save_dir"), "results"),
+    **dict.fromkeys(("lr_schedule", "scheduler", "lr_scheduler"), "schedule"),
+    **dict.fromkeys(("gpus", "world_size"), "workers"),
+    **dict.fromkeys(("grad_accum", "accumulation", "accumulation_steps"), "accumulate"),
+    **dict.fromkeys(("manual_seed", "random_seed"), "seed"),
+}
 
 
 def setting_meant(word: str) -> str:
@@ -20,17 +50,36 @@ def setting_meant(word: str) -> str:
     for group in GROUPS.values():
         if word in choices(group):
             return f"{group}={word}"
-    return f"{word}=…" if word in known_keys("") else ""
+    return f"{word}=…" if word in known_keys("", ()) else ""
 
 
-def readable(error: Exception) -> str:
-    """What Hydra says about a wrong key or choice, in one line with the nearest right one."""
+def refuse_of_a_sweep(word: str, many: bool) -> None:
+    """UserError for a setting of a sweep among the words of `train`; a multirun has jobs too."""
+    key = word.lstrip("+~").partition("=")[0]
+    first = key.partition(".")[0]
+    if first in OF_A_SWEEP and not (many and first.startswith("jobs")):
+        raise UserError(f"{word}: {key} is no setting of normbench train; {OF_A_SWEEP[first]}")
+
+
+def unreadable(word: str) -> str:
+    """The line about a word whose value Hydra cannot read."""
+    key, _, text = word.partition("=")
+    if re.search("[][{}()'\"\\\\]", text):
+        return f"{word!r} cannot be read: its brackets or quotes do not match"
+    return (
+        f"{word!r} cannot be read: text with such characters stands in quotes, \"{key}='{text}'\""
+    )
+
+
+def readable(error: Exception, words: Sequence[str] = ()) -> str:
+    """What Hydra says of the first wrong one of `words`, in one line with the nearest right one."""
     said = str(error)
-    if choice := re.search(r"Could not find '([^/']+)/([^']+)'", said):
+    if choice := re.search(r"Could not find '([^']+)/([^'/]*)'", said):
         group, word = choice.groups()
         known = choices(group)
         hint = did_you_mean(word, known)
-        return f"there is no {group}={word}{hint or ''} (there are {', '.join(known)})"
+        there = f" (there are {', '.join(known)})" if known else ""
+        return f"there is no {group}={word}{hint}{there}"
     wrong = re.search(
         r"Could not (override|append to config\. An item is already at) '([^']+)'", said
     )
@@ -38,15 +87,37 @@ def readable(error: Exception) -> str:
         word = wrong.group(2)
         if wrong.group(1) != "override":
             return f"+{word}: {word} is there already; leave out the +"
-        known = known_keys(word)
-        return f"there is no setting {word!r}{way_out(word, known)}"
+        return f"there is no setting {word!r}{nearest(word, words)}"
     if said.startswith("Missing mandatory value"):
         key = getattr(error, "full_key", None) or said.split()[-1]
         return f"{key} has no value; give {key}=…"
-    return said
+    return said.split("\n")[0]
 
 
-def known_keys(word: str) -> list[str]:
+def nearest(word: str, words: Sequence[str]) -> str:
+    """The setting that was likely meant by a key that is none, or those that stand where it was sought.
+
+    words: all that were typed, which say whose options `norm.KEY` and the like are.
+    """
+    group, _, last = word.rpartition(".")
+    group = group.partition(".")[0]  # norm.options.groups is meant as norm.groups
+    known = known_keys(word if group else "", words)
+    for name in filter(None, (last, SYNONYMS.get(last))):
+        if group and f"{group}.{name}" in known:
+            return f", did you mean {group + '.' + name!r}?"
+        for top in ("", "norm", "model", "dataset", "evaluate"):
+            found = f"{top}.{name}".lstrip(".")
+            if found != word and found in known_keys(found, words):
+                return f", did you mean {found!r}?"
+    if not group:
+        return did_you_mean(word, known) or "; normbench train --help shows all"
+    names = [key.rpartition(".")[2] for key in known]
+    close = did_you_mean(last, names).replace("'", f"'{group}.", 1)
+    there = f"; there {'is' if len(known) == 1 else 'are'} {', '.join(known)}"
+    return close or (there if known else f"; this {group} has no options")
+
+
+def known_keys(word: str, words: Sequence[str]) -> list[str]:
     """The keys that stand where `word` was looked for: those of its group, or those on top."""
     top: dict[str, Any] = yaml.safe_load(
         (files("normbench.conf") / "train.yaml").read_text("utf-8")
@@ -54,14 +125,24 @@ def known_keys(word: str) -> list[str]:
     groups = {
         k: v for entry in top["defaults"] if isinstance(entry, dict) for k, v in entry.items()
     }
-    group, _, _ = word.rpartition(".")
+    group = word.partition(".")[0] if "." in word else ""
     if not group:
         own = [name for name in groups if not name.startswith("override")]
         return own + [key for key in top if key not in ("defaults", "hydra")]
     if isinstance(top.get(group), dict):
         return [f"{group}.{key}" for key in top[group]]
-    given = [word.split("=", 1)[1] for word in sys.argv if word.startswith(f"{group}=")]
-    chosen = path_of(group, str([groups.get(group), *given][-1]))
-    if chosen is None:
-        return known_keys("")
-    return [f"{group}.{key}" for key in yaml.safe_load(chosen.read_text(encoding="utf-8"))]
+    if group not in groups:
+        return known_keys("", ())
+    given = [word.split("=", 1)[1] for word in words if word.startswith(f"{group}=")]
+    own = options(group, str([groups.get(group), *given][-1]).rpartition(",")[2])
+    return [f"{group}.{key}" for key in own if key != "name"]
+
+
+def options(group: str, name: str) -> list[str]:
+    """The keys of a choice: of its file, or of a class of the user's own."""
+    from hydra.core.config_store import ConfigStore
+
+    if file := path_of(group, name):
+        return list(yaml.safe_load(file.read_text(encoding="utf-8")))
+    node = ConfigStore.instance().repo.get(group, {}).get(f"{name}.yaml")
+    return [str(key) for key in node.node] if node else []

@@ -9,12 +9,14 @@ from typing import Any
 from normbench.cli.help import complain
 from normbench.cli.hydra import compose, configuration
 from normbench.cli.jobs import Compose, jobs_of
-from normbench.cli.mistakes import setting_meant
+from normbench.cli.mistakes import OF_A_SWEEP, setting_meant
 from normbench.errors import UserError
+from normbench.settings.parse import parse_sweep
 from normbench.study.grid import grid, is_list, overrides_of, text
 from normbench.study.plan import Slots, describe, fetch_data, plan
 from normbench.words import Words
 
+NUMBERS = ("jobs", "jobs_per_gpu", "seeds")
 WORDS = Words("sweep", flags=["--dry-run"], settings=True, meant=setting_meant)
 
 
@@ -23,6 +25,7 @@ def sweep(arguments: list[str]) -> int:
     words = WORDS.read(arguments)
     dry, given = "--dry-run" in words.flags, asked_for(words.settings)
     study = compose([f"{k}={v}" for k, v in given.items() if not is_list(v)])
+    parse_sweep(study)  # before the grid is made of it
     axes, points = grid(study, given)
     keys = {*axes, *(key for point in points for key in point)}
     fixed = tuple(f"{k}={v}" for k, v in given.items() if k not in keys)
@@ -41,6 +44,8 @@ def sweep(arguments: list[str]) -> int:
 
 def asked_for(words: list[str]) -> dict[str, str]:
     """Key and value of each word. UserError for words that ask for nothing."""
+    for word in words:
+        refuse_of_files(word)
     given = dict(word.partition("=")[::2] for word in words)
     if "experiment" in given:
         from normbench.report.experiment import load
@@ -54,16 +59,32 @@ def asked_for(words: list[str]) -> dict[str, str]:
     return given
 
 
+def refuse_of_files(word: str) -> None:
+    """UserError for a setting that only an experiment's file has, or a list where one number stands."""
+    key, _, value = word.lstrip("+~").partition("=")
+    if key in NUMBERS and is_list(value):
+        raise UserError(
+            f"{word}: must be one whole number; several values make cells, as seed=0,1 does"
+        )
+    if is_list(value) and "(" in value:
+        raise UserError(f"{word}: give the values themselves, with commas: {key}=0,1,2")
+    first = key.partition(".")[0]
+    if first in OF_A_SWEEP and key not in NUMBERS:
+        raise UserError(f"{word}: {key} stands in the files of experiments; {OF_A_SWEEP[first]}")
+
+
 def run_all(
     asked: Sequence[Sequence[str]], study: dict[str, Any], compose: Compose, dry: bool = False
 ) -> int:
-    """Runs what is to be run, says what failed and how to repeat it; the exit code."""
+    """Runs what is to be run, says what failed and how to repeat it; the exit code: 1 where a cell
+    failed, 2 where all that is wrong are cells that cannot be."""
     from rich.console import Console
 
     from normbench.study.jobs import checked, distinct
     from normbench.study.pool import gpus, run_cells
 
     console = Console(highlight=False, soft_wrap=True)
+    parse_sweep(study)
     slots = Slots.of(study["jobs"], study["jobs_per_gpu"], gpus(study["device"]))
     jobs = checked(distinct(jobs_of(asked, compose)))
     what = describe(jobs, study["paper_setup"], study["report"].get("metric"))
@@ -71,14 +92,14 @@ def run_all(
     if dry:
         for line in plan(jobs, len(slots.devices)):
             console.print(line, markup=False)
-        return 0
+        return 2 if any(job.cell is None for job in jobs) else 0
     fetch_data(jobs)
     ends = run_cells(jobs, slots, console)
     bad = [*ends["invalid"], *ends["failed"]]
     for one in bad:
         complain(f"{'failed' if one.cell else 'invalid'}: {one.command}: {one.error}")
     console.print(what, markup=False)
-    return 1 if bad else 0
+    return 1 if ends["failed"] else 2 if bad else 0
 
 
 def report(arguments: list[str]) -> int:

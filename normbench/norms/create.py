@@ -11,6 +11,7 @@ from torch import nn
 
 from normbench.errors import UserError, did_you_mean
 from normbench.norms.activation import Activation
+from normbench.norms.ranges import check_range
 from normbench.norms.registry import norm_class
 
 
@@ -34,7 +35,8 @@ def create_norm(
     batch). options: the norm's own. name="custom" with target="module.Class" takes a class of one's
     own with this signature.
 
-    Raises UserError for an unknown name, OptionError (a TypeError) for an option it does not have.
+    Raises UserError for an unknown name or a number out of its range, OptionError (a TypeError) for
+    an option that it does not have.
     """
     target = options.pop("target", None) if name == "custom" else None
     build = norm_class(name, target)
@@ -45,6 +47,7 @@ def create_norm(
                 f"norm {name} has no option {option!r}; it has {', '.join(known) or 'none'}"
                 + did_you_mean(option, known)
             )
+        check_range(option, options[option])
     if activation == "auto":
         activation = auto_activation(build)
     return build(channels, activation=activation, images=images, **options)

@@ -12,7 +12,8 @@ from normbench.errors import UserError
 from normbench.report.experiment import Experiment, known_metric, names
 from normbench.report.frames import is_report
 from normbench.report.values import Values, plain
-from normbench.words import Words, count, one_of, several
+from normbench.settings.bounds import MOST_CELLS
+from normbench.words import Words, one_of, several, whole
 
 DRAWN = ("svg", "png")
 FORMATS = ("md", "csv", *DRAWN, "tex", "html")
@@ -103,7 +104,7 @@ WORDS = Words(
         "results": Path,
         "out": Path,
         "metric": known_metric,
-        "seeds": count,
+        "seeds": whole(1, MOST_CELLS),
         "formats": several(one_of(FORMATS), or_none=True),
         "where.KEY": lambda text: plain(typed(text)),
         "axes.KEY": values,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from math import prod
 from pathlib import Path
 
-from normbench.errors import FailedError
+from normbench.errors import UserError
 from normbench.record.record import write_atomically
 from normbench.report import arguments as args
 from normbench.report.document import Document, Part
@@ -23,7 +24,8 @@ from normbench.report.store import compact, write_frames
 from normbench.report.study import sections
 from normbench.report.tables import tables
 from normbench.report.terminal import show
-from normbench.report.values import objects, token
+from normbench.report.values import objects, text, token
+from normbench.settings.bounds import cells
 
 WRITERS: dict[str, Callable[[Document], str]] = {
     "table.md": as_markdown,
@@ -41,14 +43,14 @@ def run(arguments: list[str]) -> int:
     document = compose(experiment, frames, request)
     if frames.runs.empty:
         show(document)
-        print("\nnothing written: there is no run")
-        return 0
+        raise UserError(f"{source}: there is no run of this study, and nothing was written")
+    refuse_nothing(document, request)
     out = request.out or (source if is_report(source) else request.results / experiment.study)
     try:
         out.mkdir(parents=True, exist_ok=True)
         write(document, out, request)
     except OSError as error:
-        raise FailedError(f"out={out}: {error.strerror}; choose another with out=DIR") from None
+        raise UserError(f"out={out}: {error.strerror}; choose another with out=DIR") from None
     show(document)
     print(f"\nwritten to {out}")
     for name, why in document.left.items():
@@ -67,7 +69,19 @@ def gather(request: args.Request) -> tuple[Experiment, Frames, Path]:
         frames = compact(existing(folders))
         experiment = experiment_of(frames.runs)
     axes = {**experiment.axes, **request.axes}
+    combinations = prod(map(len, axes.values())) * max(1, len(experiment.points))
+    cells(combinations * (request.seeds or 1))
     return dataclasses.replace(experiment, axes=axes), frames, folders[0]
+
+
+def refuse_nothing(document: Document, request: args.Request) -> None:
+    """UserError where there are runs, and where.KEY=VALUE leaves none of them."""
+    if request.where and all(part.section.runs.empty for part in document.parts):
+        asked = " ".join(f"where.{key}={text(value)}" for key, value in request.where.items())
+        there = document.frames.runs
+        known = {k: sorted({text(v) for v in there[k]}) for k in request.where if k in there}
+        found = "; ".join(f"{key} is {', '.join(values)}" for key, values in known.items())
+        raise UserError(f"{asked}: none of {len(there)} runs; {found or 'no run has such a key'}")
 
 
 def compose(experiment: Experiment, frames: Frames, request: args.Request) -> Document:

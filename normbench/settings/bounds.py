@@ -12,6 +12,8 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, Field
 
+from normbench.errors import UserError
+
 N = TypeVar("N", int, float)
 
 LONGEST_NAME = 64  # the name of a run's folder is made of two, and a file system takes 255 bytes
@@ -45,6 +47,16 @@ def at_most(value: N, most: N) -> N:
 def within(most: N) -> Callable[[N], N]:
     """`at_most` as a function of the value alone."""
     return lambda value: at_most(value, most)
+
+
+def cells(number: int) -> int:
+    """The number of cells of a study, where it may have so many; else a UserError."""
+    if number > MOST_CELLS:
+        raise UserError(
+            f"{number:,} cells: a study has at most {MOST_CELLS:,}, which take weeks at a minute each;"
+            " give fewer seeds or values, or several studies"
+        )
+    return number
 
 
 def name(text: str) -> str:

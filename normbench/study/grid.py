@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from normbench.errors import UserError
-from normbench.settings.bounds import MOST_CELLS
+from normbench.settings.bounds import cells
 
 
 def whole(key: str, value: Any) -> int:
@@ -16,16 +16,6 @@ def whole(key: str, value: Any) -> int:
     if type(value) is not int or value < 1:
         raise UserError(f"{key}={value!r}: must be a whole number, at least 1")
     return value
-
-
-def bounded(cells: int) -> int:
-    """The number of cells, where a study may have so many; else a UserError."""
-    if cells > MOST_CELLS:
-        raise UserError(
-            f"{cells:,} cells: a study has at most {MOST_CELLS:,}, which take weeks at a minute each;"
-            " give fewer seeds or values, or several studies"
-        )
-    return cells
 
 
 def is_list(text: str) -> bool:
@@ -46,7 +36,7 @@ def grid(
     }
     axes |= {k: v.split(",") for k, v in given.items() if is_list(v) and k not in of_points}
     if "seed" not in axes and "seed" not in given:
-        axes["seed"] = range(bounded(whole("seeds", study["seeds"])))
+        axes["seed"] = range(cells(whole("seeds", study["seeds"])))
     points = study["points"]
     for key in of_points & given.keys():
         points = [point for point in points if text(point.get(key)) in given[key].split(",")]
@@ -62,7 +52,7 @@ def overrides_of(
     for key, values in axes.items():
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
             raise UserError(f"axes.{key}={values!r} must be a list of values, at least one")
-    bounded(prod(len(values) for values in axes.values()) * max(1, len(points)))
+    cells(prod(len(values) for values in axes.values()) * max(1, len(points)))
     combinations = [
         tuple(f"{key}={text(value)}" for key, value in zip(axes, values, strict=True))
         for values in product(*axes.values())

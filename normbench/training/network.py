@@ -15,11 +15,12 @@ from normbench.data import dataset_info, stream
 from normbench.errors import UserError, did_you_mean
 from normbench.models import create_model, model_options
 from normbench.norms import NormFactory, norm_class, options_of
+from normbench.norms.ranges import check_range
 from normbench.norms.weight_standardization import (
     convolutions_to_standardize,
     standardize_weights,
 )
-from normbench.settings.parse import plain_words
+from normbench.settings.parse import allowed
 from normbench.settings.schema import Choice, Settings
 from normbench.training.computing import Note, say_nothing
 from normbench.training.evaluate import EVALUATION_BATCH
@@ -169,5 +170,6 @@ def check_options(group: str, choice: Choice, parameters: Mapping[str, inspect.P
         except PydanticSchemaGenerationError:  # a user's own type
             continue
         except ValidationError as error:
-            message = plain_words(error.errors()[0]["msg"])
-            raise UserError(f"{group}.{key}={value!r}: {message}") from None
+            raise UserError(f"{group}.{key}={value!r}: {allowed(error.errors())}") from None
+        if group == "norm":
+            check_range(key, value, "norm.")

@@ -177,7 +177,7 @@ def test_growth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             ["layers", "shape=1x1x1x1"],
             "normbench bench layers has no shape=, did you mean 'shapes'?",
         ),
-        (["layers", "rounds=0"], "rounds=0: must be a whole number, 1 or more"),
+        (["layers", "rounds=0"], "rounds=0: must be a whole number from 1 to 10,000"),
         (["layers", "rounds"], "'rounds' is not key=value, did you mean rounds=…?"),
         (["layers", "device=tpu"], "device=tpu: must be among auto, cpu, cuda"),
         (["step", "norm=fnr"], "there is no norm=fnr, did you mean 'frn'?"),
@@ -190,7 +190,7 @@ def test_growth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["layers", "layouts="], "layouts=: must be among"),
         (["layers", "device="], "device=: must be among"),
         (["all", "norms=bn"], "normbench bench all has no norms="),
-        (["study", "jobs=two"], "jobs=two: must be a whole number, 1 or more"),
+        (["study", "jobs=two"], "jobs=two: must be a whole number from 1 to 1,024"),
     ],
 )
 def test_mistakes_are_one_line(

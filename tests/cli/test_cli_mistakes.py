@@ -122,7 +122,7 @@ def test_in_a_process_of_its_own(tmp_path: Path, typed: str) -> None:
 def test_a_grid_by_train_is_planned_like_a_sweep(normbench: Command) -> None:
     """Every cell is tried, each mistake is a line, and nothing is trained."""
     done = normbench("train", "-m", "norm=bn,gn", "batch=0,-1", "device=cpu")
-    assert done.code == 1
+    assert done.code == 2
     said = done.err.splitlines()
     assert len(said) == 4
     assert said[3] == (

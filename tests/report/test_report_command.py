@@ -90,7 +90,8 @@ def test_a_figure_without_data_is_left_alone_and_said(
 def test_before_any_run_it_says_what_would_be_run_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["experiment=gn_table2", f"results={tmp_path}"])
+    with pytest.raises(UserError, match="there is no run of this study"):
+        main(["experiment=gn_table2", f"results={tmp_path}"])
     shown = capsys.readouterr().out
     for words in (
         "No run of this study was found; what follows is what normbench sweep experiment=gn_table2",
@@ -231,8 +232,8 @@ def test_where_keeps_some_runs_and_some_cells(
     shown = capsys.readouterr().out
     assert "batch 2" in shown.split("Published")[0]
     assert "batch 8" not in shown.split("Published")[0]
-    report(quick, "where.dataset=cifar100", "formats=md")
-    assert "No run of this study was found" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"where\.dataset=cifar100: none of \d+ runs; dataset is"):
+        report(quick, "where.dataset=cifar100", "formats=md")
 
 
 def test_a_folder_of_a_study_is_reported_as_that_study(

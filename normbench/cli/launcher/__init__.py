@@ -48,11 +48,11 @@ class GridSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        from normbench.study.grid import bounded
+        from normbench.settings.bounds import cells
 
         overrides = OverridesParser.create(config_loader=self.loader).parse_overrides(arguments)
         words = {override.get_key_element(): values(override) for override in overrides}
-        bounded(prod(len(some) for some in words.values()))
+        cells(prod(len(some) for some in words.values()))
         return [self.launcher.launch(list(product(*words.values())), initial_job_idx=0)]
 
 
@@ -96,5 +96,5 @@ class LocalLauncher(Launcher):
         try:
             config: DictConfig = self.loader.load_sweep_config(self.config, [*overrides])
         except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(readable(error)) from None
+            raise UserError(readable(error, overrides)) from None
         return config

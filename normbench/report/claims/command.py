@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from normbench.errors import FailedError
+from normbench.errors import UserError
 from normbench.record.record import write_atomically
 from normbench.report import facts
 from normbench.report.claims import studies
@@ -79,7 +79,7 @@ def write(found: Sequence[Finding], tables: Sequence[Table], out: Path) -> None:
                 figure = saved("claims", *draw(found), kinds=["svg"])
             (out / "figure_claims.svg").write_bytes(figure.files["svg"])
     except OSError as error:
-        raise FailedError(f"out={out}: {error.strerror}; choose another with out=DIR") from None
+        raise UserError(f"out={out}: {error.strerror}; choose another with out=DIR") from None
 
 
 def shown(value: object) -> str:
