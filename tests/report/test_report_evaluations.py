@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
+from statistics import fmean, variance
 
 import pandas as pd
 import pytest
@@ -13,9 +15,11 @@ from hypothesis import strategies as st
 import normbench
 from normbench.record.evaluations import Evaluation, append_evaluation, packed, unpacked
 from normbench.report import main
+from normbench.report.claims.verdicts import findings, section_of
 from normbench.report.evaluations import answers_of
 from normbench.report.experiment import load
 from normbench.report.frames import read
+from normbench.report.interval import quantile
 from normbench.report.store import compact
 from normbench.settings.cell import cell_of
 
@@ -86,3 +90,27 @@ def test_answers_belong_to_the_runs_own_dataset(tmp_path: Path) -> None:
     answers = answers_of(frames.runs, frames.evaluations)
     assert len(answers) == 4 * 4
     assert all(one.tolist() == [True] * 4 for one in answers.values())
+
+
+def test_evaluations_of_one_training_are_no_further_runs(tmp_path: Path) -> None:
+    """A contrast of evaluations is the mean of the differences within each training, and its noise is
+    theirs, pooled over the cells of training: four cells of three trainings have eight degrees."""
+    results = tmp_path / "results"
+    evaluated(results, seeds=3)
+    frames = compact(read([results / "runs"]))
+    gains = {run: 3.0 + i % 5 for i, run in enumerate(frames.runs["run"])}  # not all alike
+    weighed = frames.evaluations["evaluation"] == "example@0.2"
+    top1 = frames.runs.set_index("run")["final_top1_percent"]
+    own = frames.evaluations.loc[weighed, "run"]
+    frames.evaluations.loc[weighed, "top1_percent"] = own.map(top1) + own.map(gains)
+    section = section_of("bn_inference", frames.runs, frames.evaluations)
+    (found,) = findings("bn_inference", section)
+    trained = frames.runs[frames.runs["batch"] < 32]
+    of_cells = [list(some.map(gains)) for _, some in trained.groupby("batch")["run"]]
+    two = [gains[run] for run in trained.loc[trained["batch"] == 2, "run"]]
+    assert found.measured is not None
+    assert found.measured.value == pytest.approx(fmean(two))
+    assert found.measured.freedom == 8
+    deviation = math.sqrt(fmean(variance(some) for some in of_cells))
+    assert found.measured.deviation == pytest.approx(deviation)
+    assert found.measured.half == pytest.approx(quantile(0.975, 8) * deviation / math.sqrt(3))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from normbench.report.interval import distribution, quantile
 
 Floats = NDArray[np.floating[Any]]
-Answers = NDArray[np.bool_]  # of each test image
+Answers = NDArray[Any]  # of each test image, whether it was right, or what is made of that
 FREE = 1000  # degrees of freedom beyond which Student's t is taken for normal
 
 
@@ -42,15 +42,17 @@ class Estimated:
 
 
 class Design:
-    """Which cell and which seed each run of a study is of. It holds what does not depend on the
-    accuracies: the shares of the runs in each effect, and the degrees of freedom that are left."""
+    """Which cell and which seed each run of a study is of; without seeds these have no effect. It
+    holds what does not depend on the accuracies: the shares of the runs in each effect, and the
+    degrees of freedom that are left."""
 
-    def __init__(self, cells: Sequence[Hashable], seeds: Sequence[Hashable]) -> None:
+    def __init__(self, cells: Sequence[Hashable], seeds: Sequence[Hashable] = ()) -> None:
         self.cells, self.names = cells, list(dict.fromkeys(cells))
         others, runs = list(dict.fromkeys(seeds)), range(len(cells))
         self.matrix: Floats = np.zeros((len(cells), len(self.names) + len(others)))
         self.matrix[runs, [self.names.index(cell) for cell in cells]] = 1
-        self.matrix[runs, [len(self.names) + others.index(seed) for seed in seeds]] = 1
+        if others:
+            self.matrix[runs, [len(self.names) + others.index(seed) for seed in seeds]] = 1
         self.inverse: Floats = np.linalg.pinv(self.matrix)
         self.freedom = len(cells) - int(np.linalg.matrix_rank(self.matrix))
 
@@ -60,8 +62,10 @@ class Design:
         accuracies: Sequence[float],
         answers: Sequence[Answers | None] = (),
     ) -> Estimated:
-        """The contrast Σ weight · cell, of weights that sum to 0. accuracies: of each run, in percent;
-        answers: of each run which test images it answered rightly [images], None where not known.
+        """The contrast Σ weight · cell, of weights that sum to 0 where seeds have effects.
+
+        accuracies: of each run, in percent; answers: of each run which test images it answered rightly
+        [images], None where that is not known.
 
         The two variances are added; the degrees of freedom of the sum are those of Satterthwaite
         1946, rounded down.

@@ -13,14 +13,13 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from normbench.errors import UserError
 from normbench.report.claims import rows
 from normbench.report.claims.contrast import Contrast, parse_contrast
-from normbench.report.claims.estimate import Design, Estimated, holm
+from normbench.report.claims.estimate import Estimated, holm
+from normbench.report.claims.measure import Answers, Measured
 from normbench.report.evaluations import with_evaluations
 from normbench.report.experiment import load
 from normbench.report.published import select
@@ -96,29 +95,20 @@ def section_of(study: str, runs: pd.DataFrame, evaluations: pd.DataFrame | None 
     return sections(experiment, runs, None, experiment.metric)[0]
 
 
-def findings(
-    study: str, section: Section, answers: Mapping[str, NDArray[np.bool_]] | None = None
-) -> list[Finding]:
+def findings(study: str, section: Section, answers: Answers | None = None) -> list[Finding]:
     """What the runs of a study's section say of its claims. answers: as `answers_of` has them."""
     about = [claim for claim in claims() if claim.study == study]
-    done = section.runs[section.runs[section.metric].notna()] if len(section.runs) else section.runs
-    if done.empty:
+    if section.runs.empty or section.runs[section.metric].isna().all():
         return [Finding(claim, "not run") for claim in about]
-    first = done.groupby("run")["cell"].transform("min")  # a run that stands for several cells
-    own = dict(zip(done["cell"], first, strict=True))
-    some = done[done["cell"] == first]
-    design = Design(list(some["cell"]), list(some["seed"]))
-    known = [(answers or {}).get(str(run)) for run in some["run"]]
+    runs = Measured(section, answers or {})
     found = []
     for claim in about:
-        weights = weights_of(claim.contrast, section, own)
+        weights = weights_of(claim.contrast, section, runs.own)
         if weights is None:
             found.append(Finding(claim, "not run"))
             continue
-        measured = design.estimate(weights, list(some[section.metric]), known)
-        found.append(
-            Finding(claim, "", measured, measured.p, int(some["cell"].isin(weights).sum()))
-        )
+        measured, used = runs.of(weights), runs.runs["cell"].isin(list(weights))
+        found.append(Finding(claim, "", measured, measured.p, int(used.sum())))
     return [judged(one) for one in adjusted(found)]
 
 

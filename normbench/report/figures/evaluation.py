@@ -11,6 +11,7 @@ from normbench.report.document import Document
 from normbench.report.evaluations import KEY, RUNNING
 from normbench.report.figures.batch_size import panel
 from normbench.report.figures.lines import LACKS, ours
+from normbench.report.figures.ratios import RAMP
 from normbench.report.figures.style import OTHERS, band, label_ends, look, sheet
 
 EXAMPLE = "example@"
@@ -48,10 +49,11 @@ def weight_of(name: str) -> float | None:
 
 
 def by_weight(axes: Axes, points: pd.DataFrame) -> None:
-    """A line for each number of images per worker."""
+    """A line for each number of images per worker, the darker the fewer."""
     ends = []
     columns = sorted(points["column"].unique(), reverse=True)
-    for (colour, marker), batch in zip(OTHERS, columns, strict=False):
+    markers = [marker for _, marker in OTHERS]
+    for colour, marker, batch in zip(RAMP[2:], markers, columns, strict=False):
         line = points[points["column"] == batch].set_index("weight").sort_index()
         mean, half = line["mean"].astype(float), line["half"].astype(float)
         band(axes, mean, mean - half, mean + half, colour, marker=marker, mec="white", mew=0.5)
