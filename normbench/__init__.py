@@ -1,6 +1,7 @@
 """normbench: how normalization layers behave when each worker sees only a few images.
 
-from normbench import create_norm, convert_norms, load_run    layers and networks, with torch
+from normbench import create_norm, norm_layer, convert_norms, load_run    layers and networks, with
+torch
 from normbench import load_runs, load_curves, load_learned, load_evaluations    results as
 pandas frames, without it
 """
@@ -19,16 +20,18 @@ __all__ = [
     "load_learned",
     "load_run",
     "load_runs",
+    "norm_layer",
 ]
 
 if TYPE_CHECKING:
-    from normbench.norms import create_norm
+    from normbench.norms import create_norm, norm_layer
     from normbench.norms.convert import convert_norms
     from normbench.report.frames import load_curves, load_evaluations, load_learned, load_runs
     from normbench.training.load import load_run
 
 HOMES = {
     "create_norm": "normbench.norms",
+    "norm_layer": "normbench.norms",
     "convert_norms": "normbench.norms.convert",
     "load_run": "normbench.training.load",
     **dict.fromkeys(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from normbench.norms.base import BatchStatistics, Norm, PlaneNorm
-    from normbench.norms.create import NormFactory, create_norm, options_of
+    from normbench.norms.create import NormFactory, create_norm, norm_layer, options_of
     from normbench.norms.plane import (
         Affine,
         Moments,
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NORMS", "Affine", "BatchStatistics", "Moments", "Norm", "NormFactory", "PlaneNorm", "Role",
-    "blend", "create_norm", "divide_by_rms", "mixture", "norm_class", "options_of", "per_image",
+    "blend", "create_norm", "divide_by_rms", "mixture", "norm_class", "norm_layer", "options_of", "per_image",
     "pool", "standardize",
 ]  # fmt: skip
 
 NAMES = {
     "base": "BatchStatistics Norm PlaneNorm",
-    "create": "NormFactory create_norm options_of",
+    "create": "NormFactory create_norm norm_layer options_of",
     "plane": "Affine Moments blend divide_by_rms mixture pool standardize",
     "roles": "Role",
     "registry": "NORMS norm_class per_image",

@@ -31,11 +31,13 @@ from normbench.ops.definition import transformed
 class Norm(Activated):
     """Any norm: a `weight` and a `bias` per channel, an activation, and roles of its parameters.
 
-    channels: C of the input [N, C, H, W]; images: images per worker, over which batch statistics
-    are pooled in training (None: the whole batch).
+    channels: C of the input [N, C, H, W], or [N, C, L] or [N, C, D, H, W], whose planes are all that
+    lies behind [N, C]; images: images per worker, over which batch statistics are pooled in training
+    (None: the whole batch).
     """
 
     auto_activation: ClassVar[str] = "relu"  # what activation="auto" means for this norm
+    dims: ClassVar[tuple[int, ...]] = (1, 2, 3)  # that a plane may have
     has_nonlinearity: ClassVar[bool] = False  # of its own: nonlinear=False leaves it out
     repeatable: ClassVar[bool] = True  # a second forward pass, without tracking, is as the first
     roles: Mapping[str, Role] = {}  # of the parameters whose role is not Role()
@@ -51,16 +53,18 @@ class Norm(Activated):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> the same. In evaluation N may be 0."""
+        """[N, C, H, W], [N, C, L] or [N, C, D, H, W] -> the same. In evaluation N may be 0."""
         if isinstance(x, fx.Proxy):
             return one_call(self, x)
         self.check(x)
         if len(x) == 0:  # nothing to normalize, but a gradient of 0 for every parameter
             return x + sum(p.sum() for p in self.parameters())
-        return self.normalize(x)
+        if x.dim() == 4:
+            return self.normalize(x)
+        return self.normalize(x.reshape(*x.shape[:3], -1)).view(x.shape)
 
     def normalize(self, x: Tensor) -> Tensor:
-        """`forward` of an input that has been checked."""
+        """`forward` of an input that has been checked, as [N, C, H, W]."""
         raise NotImplementedError(f"{type(self).__name__} has no normalize")
 
     def learned(self) -> dict[str, Tensor]:
@@ -69,9 +73,13 @@ class Norm(Activated):
         return {key: p.detach() for key, p in own if key not in ("weight", "bias")}
 
     def check(self, x: Tensor) -> None:
-        """Raises UserError for an input that is not [N, channels, H, W]."""
-        if x.dim() != 4 or x.shape[1] != self.channels:
-            raise UserError(f"{self} got {list(x.shape)}; it takes [N, {self.channels}, H, W]")
+        """Raises UserError for an input that is not [N, channels, H, W], or of 1 or 3 dimensions there."""
+        if x.dim() - 2 not in self.dims or x.shape[1] != self.channels:
+            also = f", [N, {self.channels}, L] or [N, {self.channels}, D, H, W]"
+            raise UserError(
+                f"{self} got {list(x.shape)}; it takes [N, {self.channels}, H, W]"
+                + (also if len(self.dims) > 1 else "")
+            )
         if x.numel() == 0 and (self.training or 0 in x.shape[1:]):
             raise UserError(f"{self} got {list(x.shape)}: there is nothing to normalize")
 

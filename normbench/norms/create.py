@@ -27,7 +27,8 @@ def create_norm(
     images: int | None = None,
     **options: Any,
 ) -> nn.Module:
-    """The norm `name`: a module from [N, channels, H, W] to the same shape.
+    """The norm `name`: a module from [N, channels, H, W] to the same shape; likewise [N, channels, L] and
+    [N, channels, D, H, W], but for dn, whose window is one of pixels.
 
     activation: none, relu, tlu, affine_tlu, prelu, or auto (TLU for the FRN family, none for
     EvoNorm, which has its own, else ReLU).
@@ -51,6 +52,39 @@ def create_norm(
     if activation == "auto":
         activation = auto_activation(build)
     return build(channels, activation=activation, images=images, **options)
+
+
+def norm_layer(
+    name: str, *, activation: str = "none", images: int | None = None, **options: Any
+) -> Callable[..., nn.Module]:
+    """A function from channels to the norm `name`, as `norm_layer=` of torchvision and timm takes it.
+
+    torchvision.models.resnet18(norm_layer=norm_layer("frn"))
+    timm.create_model("efficientnet_b0", norm_layer=norm_layer("frn", activation="auto"))
+
+    Those networks bring their activations along, but for timm's that use norm and activation as one
+    layer (EfficientNet, RegNet, ResNetV2, ...): there give `activation`, which takes the place of theirs.
+    Of what the library says for its own layer device, dtype and apply_act count; eps and momentum, which
+    are those of its BatchNorm2d, do not. Else as `create_norm`. UserError where the network asks for an
+    activation and there is none.
+    """
+
+    def layer(
+        channels: int, *_: Any, apply_act: bool | None = None, device: Any = None, dtype: Any = None,
+        **theirs: Any,
+    ) -> nn.Module:  # fmt: skip
+        if activation == "none" and (apply_act or (apply_act is None and "inplace" in theirs)):
+            raise UserError(
+                f"the network takes norm and activation as one layer: say norm_layer({name!r},"
+                ' activation="auto") or another one'
+            )
+        bends = "none" if apply_act is False else activation
+        norm = create_norm(name, channels, activation=bends, images=images, **options)
+        return norm.to(device=device, dtype=dtype)
+
+    norm_class(name, options.get("target"))  # an unknown name is told now
+    layer.__name__ = layer.__qualname__ = name
+    return layer
 
 
 def options_of(build: Callable[..., nn.Module]) -> dict[str, inspect.Parameter]:

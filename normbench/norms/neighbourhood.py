@@ -6,6 +6,8 @@ weight and a bias in its paper; here both have, as every norm, so that only the 
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -48,6 +50,8 @@ class DivisiveNorm(Norm):
     so that borders are pulled to zero as in the authors' code (whose suppression divides by the size
     of the summation window; the two windows are one here).
     """
+
+    dims: ClassVar[tuple[int, ...]] = (2,)
 
     def __init__(
         self,
