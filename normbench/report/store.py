@@ -35,6 +35,10 @@ LEARNED_OF = {
     "mean_deviation": ["count", "mean", "histogram"],
     "mean_shift": ["count", "rms"],
     "epsilon": ["count", "min", "median", "max"],
+    **{
+        key: ["count", "mean", "min", "max"]
+        for key in ("center_weight", "scale_weight", "scale_bias")
+    },
     **{f"mean_weight.{part}": ["count", "mean"] for part in ("in", "ln", "bn")},
     **{f"var_weight.{part}": ["count", "mean"] for part in ("in", "ln", "bn")},
 }

@@ -27,6 +27,7 @@ NOT_OF_A_RUN = (*OF_A_SWEEP, "gn_groups")  # the last one is what other settings
 LATER_OPTIONS: dict[str, dict[str, Any]] = {
     "dataset": {"validation": 0, "domains": []},
     "norm=bin": {"gate": 1.0},
+    "norm=rbn": {"centering_statistic": "mean"},
 }
 """Options that older runs do not have, with the value that such a run stands for; of a group, or of one
 choice of it."""

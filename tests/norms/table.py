@@ -76,6 +76,8 @@ ROWS = [
     rbn("rbn", CENTRE | SCALE),
     rbn("rbn-std", CENTRE | SCALE, scaling_statistic="std",
         tolerance=1e-6),  # where a plane is constant
+    rbn("rbn-centering-std", CENTRE | SCALE, centering_statistic="std",
+        tolerance=1e-6),
     rbn("rbn-centering-only", CENTRE, scaling=False),
     rbn("rbn-scaling-only", SCALE, centering=False),
     Row("bin", "bin", textbook.bin_, initial={"gate": full(1)} | RUNNING, roles={"gate": GATE},

@@ -129,11 +129,13 @@ def rbn(
     centering: bool = True,
     scaling: bool = True,
     scaling_statistic: str = "mean",
+    centering_statistic: str = "mean",
     eps: float = 1e-5,
     momentum: float = 0.1,
 ) -> Tensor:
     if centering:
-        x = x + column(s["center_weight"]) * x.mean((2, 3), keepdim=True)
+        mean, var = mean_var(x, (2, 3))
+        x = x + column(s["center_weight"]) * (mean if centering_statistic == "mean" else var.sqrt())
     z = bn_plain(x, s, training, eps, momentum)
     if scaling:
         mean, var = mean_var(z, (2, 3))

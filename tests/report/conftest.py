@@ -93,6 +93,9 @@ def learns(settings: Settings, layer: int, stream: random.Random) -> dict[str, l
         own["tau"] = [stream.gauss(-spread, spread / 2) for _ in range(16)]
     if settings.norm.name == "bin":
         own["gate"] = [min(1.0, max(0.0, stream.gauss(0.8, 0.4))) for _ in range(16)]
+    if settings.norm.name == "rbn":
+        for name, start in (("center_weight", 0.0), ("scale_weight", 0.0), ("scale_bias", 1.0)):
+            own[name] = [stream.gauss(start, 0.1 + 0.05 * layer) for _ in range(16)]
     if settings.norm.options.get("learned_eps"):
         own["epsilon"] = [1e-4 * stream.uniform(0.3, 4) for _ in range(16)]
     return own

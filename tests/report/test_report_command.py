@@ -216,7 +216,7 @@ def test_the_latex_compiles(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["frn_table3", "frn_epsilon", "sn_ratios", "bin_domains", "gn_table3_groups"]
+    "name", ["frn_table3", "frn_epsilon", "sn_ratios", "bin_domains", "rbn_weights"]
 )
 def test_studies_have_the_figures_that_they_name(tmp_path: Path, name: str) -> None:
     write_study(tmp_path / "results", load(name), seeds=2)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 FIGURES: dict[str, Callable[[Document], tuple[Drawing, str] | str]] = {
     "batch_size": batch_size.draw,
     "curves": curves.draw,
+    "training": curves.train,
     "evaluation": evaluation.draw,
     "activation": activation.draw,
     "epsilon": epsilon.draw,
@@ -38,6 +39,7 @@ FIGURES: dict[str, Callable[[Document], tuple[Drawing, str] | str]] = {
     "gate": channels.gate,
     "distribution": channels.distribution,
     "drift": channels.drift,
+    "calibration": channels.calibration,
     "domains": domains.draw,
 }
 

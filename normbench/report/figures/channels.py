@@ -12,7 +12,7 @@ from matplotlib.figure import Figure as Drawing
 
 from normbench.report.document import Document
 from normbench.report.figures.lines import LACKS, parameter
-from normbench.report.figures.style import OTHERS, Look, look, sheet, whole_numbers
+from normbench.report.figures.style import OTHERS, Look, band, look, sheet, whole_numbers
 from normbench.report.layout import title
 from normbench.report.summaries import BINS, pooled, shares
 
@@ -75,6 +75,33 @@ def drift(document: Document) -> tuple[Drawing, str] | str:
     return drawing, (
         "How far the mean over all test images of a channel lies from 0 before its norm, in its"
         " deviations: root mean square over channels, by layer, all seeds."
+    )
+
+
+CALIBRATION = {
+    "center_weight": "weight of the centring, $w_m$",
+    "scale_weight": "weight of the scaling, $w_v$",
+    "scale_bias": "bias of the scaling, $w_b$",
+}
+
+
+def calibration(document: Document) -> tuple[Drawing, str] | str:
+    """The figure of what RBN's calibrations learned, by layer; RBN paper (2021), the figure of its
+    weights."""
+    found = {name: parameter(document, name) for name in CALIBRATION}
+    if all(points.empty for points in found.values()):
+        return f"{LACKS} weights of RBN in learned.csv, nor records"
+    drawing, grid = sheet(1, len(found), 2.7)
+    for axes, (name, points) in zip(grid[0], found.items(), strict=True):
+        for row, line in points.groupby("row", sort=False):
+            style, by_layer = look(points["row"].unique())[str(row)], pooled(line, ["depth"])
+            more: dict[str, Any] = {"linestyle": style.dash, "marker": style.marker}
+            band(axes, by_layer["mean"], by_layer["min"], by_layer["max"], style.colour, **more)
+        axes.set(title=CALIBRATION[name], xlabel="layer, in network order")
+        whole_numbers(axes)
+    return drawing, (
+        "RBN's learned weights by layer, all seeds: mean over channels, and from the least to the"
+        " greatest channel. They begin at 0, 0 and 1."
     )
 
 

@@ -1,4 +1,4 @@
-"""Learning curves: test error by epoch, one panel for each column of the table."""
+"""Learning curves: test or training error by epoch, one panel for each column of the table."""
 
 from __future__ import annotations
 
@@ -18,12 +18,22 @@ PANELS = 4  # beside each other, else 3
 
 
 def draw(document: Document) -> tuple[Drawing, str] | str:
-    """The figure and its caption."""
-    frame = document.frames.curves
-    if "test_top1_percent" not in frame or frame.empty:
-        return f"{LACKS} curves.csv, nor records"
-    points = joined(document, frame[["run", "epoch", "test_top1_percent"]])
-    points["error"] = 100 - points["test_top1_percent"].astype(float)
+    """The figure of the test error and its caption."""
+    return of_images(document, "test")
+
+
+def train(document: Document) -> tuple[Drawing, str] | str:
+    """The figure of the training error, as augmented images were shown, and its caption."""
+    return of_images(document, "training")
+
+
+def of_images(document: Document, which: str) -> tuple[Drawing, str] | str:
+    """The figure and its caption, over `test` or `training` images."""
+    frame, key = document.frames.curves, {"training": "train"}.get(which, which) + "_top1_percent"
+    if key not in frame or frame.empty:
+        return f"{LACKS} {which} error in curves.csv, nor records"
+    points = joined(document, frame[["run", "epoch", key]])
+    points["error"] = 100 - points[key].astype(float)
     points = points.dropna(subset="error")
     if points.empty or points["epoch"].max() < 2:
         return f"{LACKS} run of two epochs"
@@ -42,13 +52,13 @@ def draw(document: Document) -> tuple[Drawing, str] | str:
             axes.set_xlabel("epoch")
             axes.xaxis.set_tick_params(labelbottom=True)
     for row in grid:
-        row[0].set_ylabel("test error, %")
+        row[0].set_ylabel(f"{which} error, %")
     handles = {line.get_label(): line for axes in grid.flat for line in axes.get_lines()}
     names = [name for name in looks if name in handles]
     lines = [handles[name] for name in names]
     drawing.legend(lines, names, loc="outside lower center", ncols=min(6, len(names)))
     seeds = points["seed"].nunique()
-    return drawing, "Test error by epoch" + (
+    return drawing, f"{which.capitalize()} error by epoch" + (
         f": mean over {seeds} seeds, bands from the least to the greatest." if seeds > 1 else "."
     )
 
