@@ -9,6 +9,8 @@ import traceback
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+OURS = str(Path(__file__).parent)
+
 
 class UserError(ValueError):
     """A mistake of the user: one line with the offending value, what is allowed and the way out."""
@@ -63,7 +65,7 @@ def divisors(number: int) -> str:
 def in_words(error: BaseException) -> str:
     """An error in one line: its own words where it was raised for the user; else what happened, and in
     which line of which file."""
-    said = " ".join(str(error).split())
+    said = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
     if isinstance(error, UserError | FailedError):
         return said
     if is_out_of_memory(error):
@@ -87,14 +89,20 @@ def is_out_of_memory(error: BaseException) -> bool:
 def place(error: BaseException) -> str:
     """`my_norms.py, line 12`: the user's own line that an error came from, where there is one; else the
     last line of this package; empty where neither is in the traceback."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [f for f in frames if f.filename.startswith(OURS)]
+    return own_place(error) or (f"{ours[-1].filename}, line {ours[-1].lineno}" if ours else "")
+
+
+def own_place(error: BaseException) -> str:
+    """The last line in a file of the user's own, of no library, that an error came from; or empty."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}"
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = str(Path(__file__).parent)
-    libraries = tuple(set(sysconfig.get_paths().values()))
-    own = [f for f in frames if not f.filename.startswith((ours, *libraries, "<"))]
-    found = own or [f for f in frames if f.filename.startswith(ours)]
-    return f"{found[-1].filename}, line {found[-1].lineno}" if found else ""
+    libraries = (OURS, sysconfig.get_path("stdlib"), "<")
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith(libraries) and "site-packages" not in frame.filename:
+            return f"{frame.filename}, line {frame.lineno}"
+    return ""
 
 
 def shortened(text: str, most: int = 200) -> str:

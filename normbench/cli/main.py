@@ -80,12 +80,21 @@ def train(arguments: list[str]) -> int:
 
 
 def train_one(cell: Cell) -> None:
+    """Trains a cell. FailedError, with the first layer that was not finite, where it diverged."""
     from normbench.record.display import Display
-    from normbench.training.run import run
+    from normbench.training.diverged import first_fault
+    from normbench.training.run import done, run
 
-    display = Display()
+    display, there = Display(), done(cell.folder) is not None
     try:
-        run(cell, display)
+        record = run(cell, display)
+        if record.status == "diverged":
+            if not there:
+                display.note(
+                    "it diverged; looking for the first layer, which takes an epoch at most"
+                )
+            where = "" if there else f" in {first_fault(cell)}"
+            raise FailedError(f"{cell.folder.name} diverged{where}; its record is kept as a result")
     finally:
         display.close()
 

@@ -21,7 +21,7 @@ from torch import Tensor, fx, nn
 from normbench.errors import UserError
 from normbench.norms.activation import Activated, one_call
 from normbench.norms.evaluation import RunningStatistics
-from normbench.norms.plane import Affine, Moments, pool, standardize
+from normbench.norms.plane import Affine, Moments, check_map, pool, standardize
 from normbench.norms.roles import Role, project_own
 from normbench.norms.tracking import move, tracks, wide
 from normbench.ops import Planes, mapped
@@ -158,7 +158,9 @@ class PlaneNorm(Norm):
         where they are needed."""
         affine = self.fixed_map()
         if affine is None:
-            affine = self.mix(Moments(*moments(), count))
+            mean, var = moments()
+            affine = self.mix(Moments(mean, var, count))
+            check_map(type(self).__name__, affine, mean.shape)
         if self.weight is None:
             return affine
         wide = affine.scale.dtype

@@ -11,6 +11,7 @@ from torch import nn
 
 from normbench.errors import UserError, did_you_mean
 from normbench.norms.activation import Activation
+from normbench.norms.layer import made, parameters
 from normbench.norms.ranges import check_range
 from normbench.norms.registry import norm_class
 
@@ -51,7 +52,8 @@ def create_norm(
         check_range(option, options[option])
     if activation == "auto":
         activation = auto_activation(build)
-    return build(channels, activation=activation, images=images, **options)
+    given = {"channels": channels, "activation": activation, "images": images}
+    return made(build, given, options) if name == "custom" else build(**given, **options)
 
 
 def norm_layer(
@@ -89,12 +91,10 @@ def norm_layer(
 
 def options_of(build: Callable[..., nn.Module]) -> dict[str, inspect.Parameter]:
     """The options of a norm's own, beside channels, activation and images."""
-    try:
-        signature = inspect.signature(build, eval_str=True)
-    except NameError:  # annotations that a user's module imports for the type checker alone
-        signature = inspect.signature(build)
-    given = ("channels", "activation", "images")
-    own = {key: p for key, p in signature.parameters.items() if key not in given}
+    found = parameters(build)
+    own = {key: p for key, p in found.items() if key not in ("channels", "activation", "images")}
+    if "channels" not in found and "activation" not in found:  # a plain layer's first argument
+        own = dict(list(own.items())[1:])
     return {key: p for key, p in own.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
 
 

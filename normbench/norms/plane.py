@@ -35,7 +35,7 @@ is its first map where the gate is 1:
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -160,3 +160,25 @@ def blend(gate: Tensor, first: Affine, second: Affine) -> Affine:
         gate * first.scale + (1 - gate) * second.scale,
         gate * first.shift + (1 - gate) * second.shift,
     )
+
+
+def check_map(norm: str, found: Any, planes: torch.Size) -> None:
+    """UserError where what the `mix` of the class `norm` returned is no Affine that broadcasts to the
+    planes, [N, C]."""
+    if isinstance(found, Affine) and all(fits(part, planes) for part in found):
+        return
+    got = type(found).__name__ if found is not None else "None"
+    if isinstance(found, tuple):
+        parts = (list(part.shape) if isinstance(part, Tensor) else repr(part) for part in found)
+        got += f" of {', '.join(map(str, parts))}"
+    raise UserError(
+        f"{norm}.mix must return an Affine that broadcasts to {list(planes)}; it returned {got}"
+    )
+
+
+def fits(part: Any, planes: torch.Size) -> bool:
+    """Whether a part of a map is a tensor that broadcasts to [N, C]."""
+    if not isinstance(part, Tensor) or part.dim() > 2:
+        return False
+    sizes = zip(reversed(part.shape), reversed(planes), strict=False)
+    return part.shape == planes or all(size in (1, whole) for size, whole in sizes)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from normbench.errors import UserError, did_you_mean
+from normbench.errors import UserError, did_you_mean, in_words, own_place
 
 if TYPE_CHECKING:
     from torch import nn
@@ -108,14 +108,24 @@ def load(target: Any) -> type[nn.Module]:
     from torch import nn
 
     module, _, attribute = str(target or "").rpartition(".")
-    if not module:
+    if not module or "" in module.split("."):
         raise UserError(f"norm.target={target!r} must be module.Class, such as my_module.MyNorm")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"norm.target={target!r} cannot be imported: {error}") from error
+        inside = importlib.import_module(module)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a file may raise anything, sys.exit() too
+        own = own_place(error)
+        said = in_words(error) if own else str(error)
+        raise UserError(f"norm.target={target!r} cannot be imported: {said}") from error
+    found = getattr(inside, attribute, None)
+    if found is None:
+        hint = did_you_mean(attribute, vars(inside))
+        raise UserError(
+            f"norm.target={target!r} cannot be imported: {module} has no {attribute!r}{hint}"
+        )
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise UserError(f"norm.target={target!r} is not a class of torch.nn.Module")
     return found

@@ -12,7 +12,7 @@ from pydantic.errors import PydanticSchemaGenerationError
 from torch import nn
 
 from normbench.data import dataset_info, stream
-from normbench.errors import UserError, did_you_mean
+from normbench.errors import UserError, did_you_mean, in_words
 from normbench.models import create_model, model_options
 from normbench.norms import NormFactory, norm_class, options_of
 from normbench.norms.ranges import check_range
@@ -114,7 +114,10 @@ def check(settings: Settings) -> None:
         except UserError:
             raise
         except Exception as error:
-            if norm.name == "custom" or (foreign and isinstance(error, NotImplementedError)):
+            if norm.name == "custom":
+                check_with_numbers(settings, size)
+                return
+            if foreign and isinstance(error, NotImplementedError):
                 return  # it may need real numbers: then it shows as it runs
             if not foreign:
                 raise
@@ -125,6 +128,21 @@ def check(settings: Settings) -> None:
             ) from error
     if foreign and getattr(logits, "shape", None) != (part, classes):
         raise UserError(f"model={model.name} does not return one row of {classes} logits an image")
+
+
+def check_with_numbers(settings: Settings, size: int) -> None:
+    """Runs the network of the user's own norm on the images of one worker, on the CPU: what cannot do
+    without numbers may be right. UserError with the line of the user's file where it fails."""
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+        network = create_network(settings, None)
+        images = torch.randn(settings.batch, 3, size, size)
+        try:
+            network(images).sum().backward()
+            network.eval()(images)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"norm {settings.norm.label}: {in_words(error)}") from error
 
 
 def check_stages(settings: Settings) -> None:
