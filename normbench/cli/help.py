@@ -145,11 +145,15 @@ normbench report claims                            what the papers claim, and wh
 
   results=results       where the runs are: below results/runs/<study>
   out=DIR               where the report goes; results/<study>
-  metric=NAME           final, best or median (of the last five of 10 epochs or more); the paper's own
+  metric=NAME           final, best or median (of the last five of 10 epochs or more); the paper's own.
+                        error or accuracy: what tables and figures show; both: metric=best,error
+  norms=bn,gn           only these norms, in this order
+  panels=both           of the figure by batch size: measured, published or both
+  width=page            of figures: page, or column of a page with two
   seeds=N               seeds 0 to N-1 are expected; those that were run
   where.KEY=VALUE       only these runs, such as where.model=resnet20 or where.protocol=fixed
   axes.KEY=[A,B]        the study was run with these values
-  formats=md,csv,svg    what to write, of md, csv, svg, png, tex and html
+  formats=md,csv,svg    what to write, of md, csv, svg, png, pdf, tex and html
 
 Experiments: {", ".join(choices("experiment"))}
 """

@@ -9,15 +9,18 @@ from typing import Any
 import yaml
 
 from normbench.errors import UserError
+from normbench.report.document import PANELS, WIDTHS, View
 from normbench.report.experiment import Experiment, known_metric, names
 from normbench.report.frames import is_report
 from normbench.report.values import Values, plain
 from normbench.settings.bounds import MOST_CELLS
 from normbench.words import Words, one_of, several, whole
 
-DRAWN = ("svg", "png")
+DRAWN = ("svg", "png", "pdf")
+MEASURES = ("error", "accuracy")
 FORMATS = ("md", "csv", *DRAWN, "tex", "html")
 USUAL = ("md", "csv", "svg")
+SHOWN = ("metric", "seeds", "norms", "panels", "width")  # keys that change what is shown
 KEPT = "arguments.txt"  # of a report: what it was asked for beyond the runs
 
 
@@ -29,12 +32,26 @@ class Request:
     folders: list[Path] = field(default_factory=list)
     results: Path = Path("results")
     out: Path | None = None
-    metric: str | None = None
+    metric: tuple[str, ...] = ()
+    norms: tuple[str, ...] = ()
+    panels: str = "both"
+    width: str = "page"
     seeds: int | None = None
     formats: tuple[str, ...] = USUAL
     where: Values = field(default_factory=dict)
     axes: dict[str, list[Any]] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)  # words that change what is shown, by key
+
+    @property
+    def wanted(self) -> str | None:
+        """Which accuracy of a run is asked for; None: the experiment's."""
+        return next((one for one in self.metric if one not in MEASURES), None)
+
+    @property
+    def view(self) -> View:
+        """How it is to be shown."""
+        measure = next((one for one in self.metric if one in MEASURES), "")
+        return View(measure, self.panels, self.width)
 
 
 def parse(arguments: list[str]) -> Request:
@@ -61,7 +78,7 @@ def understood(arguments: list[str]) -> Request:
         folders=given.alone,
         where=given.below("where"),
         axes=given.below("axes"),
-        kept={k: words[k] for k in given.values if k in ("metric", "seeds") or "." in k},
+        kept={k: words[k] for k in given.values if k in SHOWN or "." in k},
     )
 
 
@@ -73,6 +90,14 @@ def remember(request: Request, out: Path, shown: Experiment, guessed: Experiment
         (out / KEPT).write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
     else:
         (out / KEPT).unlink(missing_ok=True)
+
+
+def metric(text: str) -> tuple[str, ...]:
+    """Which accuracy of a run, or error or accuracy, or one of each: best,error."""
+    words = tuple(known_metric(word, MEASURES) for word in text.split(","))
+    if len({word in MEASURES for word in words}) < len(words):
+        raise ValueError("one of final, best and median, and one of error and accuracy")
+    return words
 
 
 def folder(text: str) -> Path:
@@ -103,7 +128,10 @@ WORDS = Words(
         "experiment": str,
         "results": Path,
         "out": Path,
-        "metric": known_metric,
+        "metric": metric,
+        "norms": several(str),
+        "panels": one_of(PANELS),
+        "width": one_of(WIDTHS),
         "seeds": whole(1, MOST_CELLS),
         "formats": several(one_of(FORMATS), or_none=True),
         "where.KEY": lambda text: plain(typed(text)),

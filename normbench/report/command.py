@@ -15,7 +15,7 @@ from normbench.report.document import Document, Part
 from normbench.report.evaluations import with_evaluations
 from normbench.report.experiment import Experiment, load
 from normbench.report.facts import difference, facts
-from normbench.report.folders import experiment_of
+from normbench.report.folders import experiment_of, folders_of, of_study
 from normbench.report.formats import as_csv, as_latex, as_markdown
 from normbench.report.frames import Frames, existing, is_report, read, runs_of
 from normbench.report.html import as_html
@@ -37,41 +37,52 @@ WRITERS: dict[str, Callable[[Document], str]] = {
 
 
 def run(arguments: list[str]) -> int:
-    """The command; the exit code."""
+    """The command; the exit code. Runs of several studies are a report each."""
     request = args.parse(arguments)
-    experiment, frames, source = gather(request)
+    folders, frames = gather(request)
+    studies = [] if request.experiment else list(frames.runs["study"].unique())
+    for study in studies if len(studies) > 1 else [None]:
+        one(request, frames if study is None else of_study(frames, study), folders[0], study)
+    return 0
+
+
+def one(request: args.Request, frames: Frames, source: Path, study: str | None) -> None:
+    """The report of one study; `study`: its name, where there are others."""
+    places = frames.runs
+    frames = compact(frames)
+    experiment = load(request.experiment) if request.experiment else experiment_of(frames.runs)
+    experiment = dataclasses.replace(experiment, axes={**experiment.axes, **request.axes})
+    combinations = prod(map(len, experiment.axes.values())) * max(1, len(experiment.points))
+    cells(combinations * (request.seeds or 1))
+    if request.norms:
+        experiment = experiment.only(request.norms)
     document = compose(experiment, frames, request)
     if frames.runs.empty:
         show(document)
         raise UserError(f"{source}: there is no run of this study, and nothing was written")
     refuse_nothing(document, request)
     out = request.out or (source if is_report(source) else request.results / experiment.study)
+    if study:
+        out = (request.out or request.results) / study
+    document.folders = folders_of(places, out)
     try:
         out.mkdir(parents=True, exist_ok=True)
         write(document, out, request)
     except OSError as error:
         raise UserError(f"out={out}: {error.strerror}; choose another with out=DIR") from None
     show(document)
-    print(f"\nwritten to {out}")
+    print(f"\nwritten to {out}\n" if study else f"\nwritten to {out}")
     for name, why in document.left.items():
         print(f"figure_{name} was not drawn: {why}; what was there stays as it is")
-    return 0
 
 
-def gather(request: args.Request) -> tuple[Experiment, Frames, Path]:
-    """The experiment, its runs, and the folder that they were read from."""
-    if request.experiment is not None:
-        experiment = load(request.experiment)
-        folders = request.folders or [runs_of(request.results, experiment.study)]
-        frames = compact(read(folders))
-    else:
-        folders = request.folders
-        frames = compact(existing(folders))
-        experiment = experiment_of(frames.runs)
-    axes = {**experiment.axes, **request.axes}
-    combinations = prod(map(len, axes.values())) * max(1, len(experiment.points))
-    cells(combinations * (request.seeds or 1))
-    return dataclasses.replace(experiment, axes=axes), frames, folders[0]
+def gather(request: args.Request) -> tuple[list[Path], Frames]:
+    """The folders that are read, and what is in them."""
+    if request.experiment is None:
+        return request.folders, existing(request.folders)
+    study = load(request.experiment).study
+    folders = request.folders or [runs_of(request.results, study)]
+    return folders, read(folders)
 
 
 def refuse_nothing(document: Document, request: args.Request) -> None:
@@ -86,13 +97,16 @@ def refuse_nothing(document: Document, request: args.Request) -> None:
 
 def compose(experiment: Experiment, frames: Frames, request: args.Request) -> Document:
     """The whole report as data."""
-    runs, wanted = frames.runs, request.metric or experiment.metric
+    runs, wanted = frames.runs, request.wanted or experiment.metric
     if experiment.evaluations and len(runs):
         runs = with_evaluations(runs, frames.evaluations, experiment.evaluations)
+    if request.norms:
+        runs = runs[runs["norm"].isin(request.norms)]
     for key, value in request.where.items():
         if key not in experiment.keys:
             there = objects(runs.reindex(columns=[key]))[key].map(token)
             runs = runs[there == token(value)]
+    error = request.view.measure == "error"
     found, parts = sections(experiment, runs, request.seeds, wanted), []
     for section in found:
         for key, value in request.where.items():
@@ -101,13 +115,13 @@ def compose(experiment: Experiment, frames: Frames, request: args.Request) -> Do
         parts.append(
             Part(
                 "" if section is found[0] else f"With {difference(section, found[0])}",
-                facts(experiment, section, wanted),
-                tables(experiment, section),
+                facts(experiment, section, wanted, error),
+                tables(experiment, section, error),
                 learned_tables(experiment, section, frames.learned),
                 section,
             )
         )
-    return Document(experiment, frames, parts)
+    return Document(experiment, frames, parts, request.view)
 
 
 def write(document: Document, out: Path, request: args.Request) -> None:

@@ -36,12 +36,32 @@ class Figure:
     files: dict[str, bytes]
 
 
+PANELS = ("both", "measured", "published")
+WIDTHS = {"page": 7.2, "column": 3.5}  # inches: the text of two columns, one of them
+
+
+@dataclass(frozen=True)
+class View:
+    """How the report shows what it found.
+
+    measure: error or accuracy, in tables and figures; "": accuracies in tables, errors in figures.
+    panels: of the figure of batch sizes: measured, published, both. width: of figures: page, column.
+    """
+
+    measure: str = ""
+    panels: str = "both"
+    width: str = "page"
+
+
 @dataclass
 class Document:
-    """The report of an experiment. `left`: for each figure that was not drawn, why."""
+    """The report of an experiment. `left`: for each figure that was not drawn, why. `folders`: where
+    each run's is, seen from the report's."""
 
     experiment: Experiment
     frames: Frames
     parts: list[Part]
+    view: View = View()
     figures: list[Figure] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
+    folders: dict[str, str] = field(default_factory=dict)

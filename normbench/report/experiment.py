@@ -5,8 +5,9 @@ Read as plain YAML: Hydra's composition matters to a run, not to its report.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ import yaml
 
 from normbench.choices import names as choices_of
 from normbench.choices import path_of, remembered
-from normbench.errors import UserError, did_you_mean
+from normbench.errors import UserError, did_you_mean, way_out
 from normbench.report.values import Values, plain
 from normbench.settings.schema import FIXED_SGD_BATCH, PAPER_WORKERS
 
@@ -64,6 +65,17 @@ class Experiment:
         product = itertools.product(*self.axes.values())
         grid = [dict(zip(self.axes, row, strict=True)) for row in product]
         return [self.complete({**cell, **point}) for point in self.points or [{}] for cell in grid]
+
+    def only(self, norms: Sequence[str]) -> Experiment:
+        """The same with these norms alone, in this order. UserError for one that it does not have."""
+        there = list(dict.fromkeys(str(cell.get("norm")) for cell in self.cells()))
+        for norm in norms:
+            if norm not in there:
+                raise UserError(f"norms={norm}: {self.name} has none{way_out(norm, there)}")
+        points = [point for point in self.points if point.get("norm", norms[0]) in norms]
+        points.sort(key=lambda point: norms.index(point.get("norm", norms[0])))
+        axes = {**self.axes, **({"norm": list(norms)} if "norm" in self.axes else {})}
+        return dataclasses.replace(self, points=points, axes=axes)
 
     def complete(self, cell: Mapping[str, Any]) -> Values:
         """`cell` with the defaults of its norm for the options that it leaves out; else None."""
@@ -202,14 +214,16 @@ def paragraphs(text: str) -> list[str]:
     return found
 
 
-def known_metric(name: str) -> str:
-    """The full name of a metric; final, best and median will do. UserError for another."""
+def known_metric(name: str, more: Sequence[str] = ()) -> str:
+    """The full name of a metric; final, best and median will do; `more` words are allowed as they
+    are. UserError for another."""
     for full in METRICS:
         if name in (full, full.split("_")[0]):
             return full
-    raise UserError(
-        f"metric={name} is not one of {', '.join(METRICS)}{did_you_mean(name, METRICS)}"
-    )
+    if name in more:
+        return name
+    every = [*METRICS, *more]
+    raise UserError(f"metric={name} is not one of {', '.join(every)}{did_you_mean(name, every)}")
 
 
 def metric_for(wanted: str, epochs: int | None) -> str:

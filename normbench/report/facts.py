@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from normbench.report.experiment import MEDIAN_EPOCHS, METRICS, Experiment
+from normbench.report.experiment import (
+    MEDIAN_EPOCHS,
+    METRICS,
+    Experiment,
+    by_key,
+    load,
+    names,
+)
 from normbench.report.study import Section
-from normbench.report.values import Values, rows, text
+from normbench.report.values import Values, plain, rows, text, token
 from normbench.settings.schema import FIXED_SGD_BATCH
 
 LISTED = 20  # missing or failed runs named one by one
 
 
-def facts(experiment: Experiment, section: Section, wanted: str) -> list[str]:
-    """The lines under the title of a section, as sentences. `wanted`: the metric asked for."""
+def facts(experiment: Experiment, section: Section, wanted: str, error: bool = False) -> list[str]:
+    """The lines under the title of a section, as sentences. `wanted`: the metric asked for, shown as
+    accuracy or as `error`."""
     nothing = (
         "No run of this study was found; what follows is what normbench sweep"
         f" experiment={experiment.name} would run."
     )
     lines = [nothing if section.empty else "", protocol(section.context), recipe(section)]
-    lines += [how_to_read(section, wanted), shared(section), *absent(experiment, section)]
+    lines += [how_to_read(section, wanted, error), shared(section), *absent(experiment, section)]
     return [line for line in lines if line]
 
 
@@ -60,7 +68,7 @@ def seeds(numbers: list[int]) -> str:
     return f"seeds {', '.join(map(str, numbers))}"
 
 
-def how_to_read(section: Section, wanted: str) -> str:
+def how_to_read(section: Section, wanted: str, error: bool) -> str:
     n, epochs = len(section.seeds), section.context.get("epochs")
     spread = "one seed (n = 1), so no interval"
     if n > 1:
@@ -70,7 +78,8 @@ def how_to_read(section: Section, wanted: str) -> str:
     metric, held_out = METRICS[section.metric], section.context.get("dataset.validation")
     if held_out:
         metric = metric.replace("the test images", f"{held_out} held-out training images")
-    return f"Metric: {metric}{instead}, in percent; {spread}."
+    line = f"Metric: {metric}{instead}"
+    return f"{line.replace('accuracy', 'error') if error else line}, in percent; {spread}."
 
 
 def shared(section: Section) -> str:
@@ -87,7 +96,7 @@ def absent(experiment: Experiment, section: Section) -> list[str]:
     if missing := section.missing():
         every = len(missing) + section.runs["run"].nunique()
         named = [f"{typed(values)} seed={seed}" for values, seed in missing]
-        again = "" if section.empty else f"; {way_on(experiment)}"
+        again = "" if section.empty else f"; {completed(experiment, section)}"
         lines.append(f"Missing: {len(missing)} of {every} runs{again}: {some(named)}.")
     failed = rows(section.failed())
     if failed:
@@ -103,11 +112,26 @@ def absent(experiment: Experiment, section: Section) -> list[str]:
     return lines
 
 
-def way_on(experiment: Experiment) -> str:
-    """How the missing runs are had."""
+def completed(experiment: Experiment, section: Section) -> str:
+    """How the missing runs are had: the command of the experiment, with the axes, settings and seeds in
+    use. Where these came from a scale or a sweep of one's own, the words are not known."""
+    c, count = section.context, len(section.seeds)
+    planned = by_key(experiment.planned())
+    words = ["the same normbench sweep command again, with its axes and seeds,"]
+    same = all(c.get(key, planned[key]) == planned[key] for key in ("model", "dataset"))
+    if experiment.name in names() and same and section.seeds == list(range(count)):
+        usual = load(experiment.name).axes
+        words = ["normbench sweep", f"experiment={experiment.name}"]
+        words += [
+            f"{k}={','.join(map(text, v))}" for k, v in experiment.axes.items() if v != usual.get(k)
+        ]
+        for key in sorted(set(planned) & {"sgd_batch", *c} - set(experiment.keys)):
+            if token(plain(planned[key])) != token(c.get(key)):
+                words.append(f"{key}={text(c.get(key)) or 'null'}")
+        words.append(f"seeds={count}")
     if experiment.evaluations:
-        return "the same normbench sweep command again and then normbench evaluate complete them"
-    return "the same normbench sweep command again completes them"
+        return f"{' '.join(words)} and then normbench evaluate complete them"
+    return f"{' '.join(words)} completes them"
 
 
 def some(items: list[str]) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from pathlib import Path
 
 import pandas as pd
 
 from normbench.report.experiment import Experiment, load, names, parse
+from normbench.report.frames import ABOUT, OF_RECORD, Frames
 from normbench.report.study import stands_for_all
 from normbench.report.values import Values, keys_of, objects, rows, token
 
@@ -48,3 +51,23 @@ def points(runs: pd.DataFrame, varied: list[str]) -> list[Values]:
             if (one := {**point, "batch": batch}) not in found:
                 found.append(one)
     return sorted(found, key=lambda point: -point["batch"])
+
+
+def of_study(frames: Frames, study: str) -> Frames:
+    """What belongs to the runs of one study."""
+    runs = frames.runs[frames.runs["study"] == study]
+    others = (frames.curves, frames.learned, frames.evaluations)
+    own = [some[some["run"].isin(runs["run"])] for some in others]
+    used = [key for key in runs if key in (*ABOUT, *OF_RECORD) or runs[key].notna().any()]
+    return Frames(runs[used], *own)
+
+
+def folders_of(runs: pd.DataFrame, out: Path) -> dict[str, str]:
+    """Where the folder of each run is, seen from the folder of the report; of runs that are known by
+    a CSV file alone, where a sweep puts it, seen from results/<study>."""
+    found = {}
+    for run in rows(runs):
+        usual = f"../runs/{run['study']}/{run['model']}-{run['dataset']}/{Path(run['run']).name}"
+        folder = run.get("folder")
+        found[run["run"]] = Path(os.path.relpath(folder, out)).as_posix() if folder else usual
+    return found

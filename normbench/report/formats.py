@@ -6,7 +6,8 @@ import re
 
 import pandas as pd
 
-from normbench.report.document import Document
+from normbench.report import names
+from normbench.report.document import Document, Figure
 from normbench.report.tables import Table
 from normbench.report.values import text
 
@@ -22,15 +23,29 @@ def as_markdown(document: Document) -> str:
         for table in part.shown:
             lines += ["", f"### {table.title}", "", *markdown_table(table)]
             lines += ["", table.note] if table.note else []
+        for figure in [] if part.heading else document.figures:
+            kind = next((kind for kind in ("svg", "png") if kind in figure.files), "")
+            lines += (
+                ["", f"![{figure.caption.partition('.')[0]}](figure_{figure.name}.{kind})"]
+                if kind
+                else []
+            )
+            lines += ["", f"*{figure.caption}*"] if kind else []
     return "\n".join(lines) + "\n"
 
 
 def markdown_table(table: Table) -> list[str]:
+    """The lines of a table; the best value of a column is bold."""
+
     def line(cells: list[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
     rule = ["---" if i < table.heads else "---:" for i in range(len(table.header))]
-    return [line(table.header), line(rule), *(line(row) for row in table.rows)]
+    rows = [
+        [f"**{cell}**" if (i, j) in table.best else cell for j, cell in enumerate(row)]
+        for i, row in enumerate(table.rows)
+    ]
+    return [line(table.header), line(rule), *map(line, rows)]
 
 
 def as_csv(document: Document, learned: bool = False) -> str:
@@ -57,6 +72,7 @@ ESCAPES = str.maketrans(
 LATEX = r"""\documentclass{article}
 \usepackage[margin=2cm]{geometry}
 \usepackage{booktabs}
+\usepackage{graphicx}
 \begin{document}
 %s
 \end{document}
@@ -76,23 +92,39 @@ def as_latex(document: Document) -> str:
         body += [rf"\subsection*{{{latex_text(part.heading)}}}"] if part.heading else []
         body += [latex_text(fact) + "\n" for fact in part.facts]
         body += [latex_table(table) for table in part.shown]
+    body += [latex_figure(figure) for figure in document.figures if "pdf" in figure.files]
     return LATEX % "\n".join(body)
 
 
 def latex_table(table: Table) -> str:
-    """A centred tabular with its title and its note; one with sources breaks their lines."""
+    """A centred tabular with its title and its note; one with sources breaks their lines. The best
+    value of a column is bold."""
     wide = table.header[-1] == "source"
     columns = "l" * table.heads + "r" * (len(table.header) - table.heads)
-    tabular = (
-        pd.DataFrame(table.rows)
-        .map(latex_text)
-        .to_latex(
-            index=False,
-            header=[latex_text(head) for head in table.header],
-            column_format="lllp{4cm}p{7cm}" if wide else columns,
-        )
+    header, cells = names.printed(table.header, table.rows, table.heads)
+    rows = [
+        [
+            rf"\textbf{{{latex_text(cell)}}}" if (i, j) in table.best else latex_text(cell)
+            for j, cell in enumerate(row)
+        ]
+        for i, row in enumerate(cells)
+    ]
+    tabular = pd.DataFrame(rows).to_latex(
+        index=False,
+        header=[latex_text(head) for head in header],
+        column_format="lllp{4cm}p{7cm}" if wide else columns,
     )
     size = r"\scriptsize" if wide else r"\small"
     title = rf"\textbf{{{latex_text(table.title)}}}\par\medskip"
     note = f"\\par\\footnotesize {latex_text(table.note)}\n" if table.note else ""
     return f"\\begin{{center}}{size}\n{title}\n{tabular}{note}\\end{{center}}"
+
+
+def latex_figure(figure: Figure) -> str:
+    """A figure that was written as PDF, with its caption."""
+    width = r"\linewidth"
+    return (
+        "\\begin{figure}[htbp]\n\\centering\n"
+        rf"\includegraphics[width={width},height=0.8\textheight,keepaspectratio]{{figure_{figure.name}.pdf}}"
+        f"\n\\caption{{{latex_text(figure.caption)}}}\n\\end{{figure}}"
+    )

@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from normbench.report import names
 from normbench.report.experiment import Experiment, norm_defaults
-from normbench.report.values import Values, plain, text, token
+from normbench.report.values import Values, text, token
 
 SHORT = {
     "evaluate.statistics": "statistics",
@@ -33,19 +34,37 @@ def row_keys(experiment: Experiment) -> list[str]:
     return keys
 
 
-def laid_out(experiment: Experiment, cells: Sequence[Values]) -> pd.DataFrame:
+def laid_out(
+    experiment: Experiment, cells: Sequence[Values], activation: Any = "auto"
+) -> pd.DataFrame:
     """A row a cell: its values, `head` (the texts that begin its row, as a tuple), `row` (its name in
-    a figure) and `column` (the value of the column's key)."""
+    a figure) and `column` (the value of the column's key). activation: of all cells, where the study
+    does not vary it; a cell's own goes before it."""
     keys, frame = row_keys(experiment), pd.DataFrame(cells, columns=experiment.keys, dtype=object)
+    varied = "activation" in experiment.keys
     laid = [
         {
             "head": tuple(show(key, cell.get(key)) for key in keys),
-            "row": row_name({key: cell.get(key) for key in keys}),
+            "row": names.row(
+                {key: cell.get(key) for key in keys},
+                unsaid(experiment, str(cell.get("norm", ""))),
+                None if varied else cell.get("activation", activation),
+            ),
             "column": cell.get(experiment.columns or ""),
         }
         for cell in cells
     ]
     return frame.join(pd.DataFrame(laid, columns=LAID, index=frame.index, dtype=object))
+
+
+def unsaid(experiment: Experiment, norm: str) -> Values:
+    """The defaults of a norm that go without saying: all but numbers of which the study has several."""
+    own = [cell for cell in experiment.cells() if cell.get("norm") == norm]
+    several = {k for k in experiment.keys if len({cell[k] for cell in own}) > 1}
+    defaults = norm_defaults(norm)
+    return {
+        k: v for k, v in defaults.items() if f"norm.{k}" not in several or not isinstance(v, float)
+    }
 
 
 def name(key: str) -> str:
@@ -65,25 +84,6 @@ def title(column: str | None, value: Any) -> str:
     return (
         show(column, value) if isinstance(value, str) else f"{name(column)} {show(column, value)}"
     )
-
-
-def row_name(given: Values) -> str:
-    """`bn`, `gn + ws`, `bn, 1 worker`, or `rbn, scaling=false`; defaults go without saying."""
-    own = norm_defaults(str(given.get("norm", "")))
-    standardized = " + ws" if given.get("weight_standardization") else ""
-    words = []
-    for key, value in given.items():
-        if value is None or (key[:5] == "norm." and value == plain(own.get(key[5:]))):
-            continue
-        if key == "norm":
-            words.append(show(key, value) + standardized)
-        elif key == "weight_standardization" and "norm" in given:
-            continue
-        elif key == "workers":
-            words.append(f"{value} worker{'s' if value != 1 else ''}")
-        else:
-            words.append(f"{name(key)}={show(key, value)}")
-    return ", ".join(words)
 
 
 def in_order(columns: Sequence[Any]) -> list[Any]:

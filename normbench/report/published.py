@@ -49,9 +49,12 @@ class Published:
         """How many stand behind the point; a table has as many in all its places."""
         return len(self.value.partition(".")[2])
 
-    def shown(self, digits: int, more: str = "") -> str:
-        """The accuracy and what is to be said of it, or the word that was printed in its place."""
-        return self.value if self.top1 is None else f"{self.top1:.{digits}f}{more}"
+    def shown(self, digits: int, more: str = "", error: bool = False) -> str:
+        """The accuracy (or `error`) and what is to be said of it, or the word that was printed in its
+        place."""
+        if self.top1 is None:
+            return self.value
+        return f"{100 - self.top1 if error else self.top1:.{digits}f}{more}"
 
 
 @functools.cache
@@ -110,7 +113,7 @@ def place(experiment: Experiment, row: Published) -> Values | None:
     return values
 
 
-def where_from(rows: Sequence[Published]) -> str:
+def where_from(rows: Sequence[Published], error: bool = False) -> str:
     """One line that says what network, data and length the numbers are of."""
     every = [(row.model, row.dataset, row.epochs) for row in rows]
     networks, data, epochs = (
@@ -118,7 +121,8 @@ def where_from(rows: Sequence[Published]) -> str:
         for words in zip(*every, strict=True)
     )
     length = f", {epochs} epochs" if epochs else ""
-    errors = any(row.metric == "top1_err" for row in rows)
+    other, this = ("accuracy", "top1_acc") if error else ("error", "top1_err")
+    turned = any(row.metric == this for row in rows)
     return f"{networks} on {data}{length}" + (
-        ", printed as error and shown as 100 − error" if errors else ""
+        f", printed as {other} and shown as 100 − {other}" if turned else ""
     )

@@ -181,7 +181,7 @@ def section(
     experiment: Experiment, context: Values, runs: pd.DataFrame, seeds: int | None, metric: str
 ) -> Section:
     """The cells of the experiment with the runs of one context."""
-    cells = laid_out(experiment, experiment.cells())
+    cells = laid_out(experiment, experiment.cells(), context.get("activation", "auto"))
     cells["shared"] = stands_for_all(as_runs(experiment.cells(), context, runs))
     numbers = list(range(seeds)) if seeds else sorted({int(seed) for seed in runs["seed"]}) or [0]
     index = places(cells[experiment.keys], cells["shared"], context)

@@ -37,11 +37,13 @@ def show(document: Document) -> None:
 
 def rich_table(table: Table) -> object:
     from rich.table import Table as RichTable
+    from rich.text import Text
 
     made = RichTable(box=None, pad_edge=False, header_style="bold")
     for index, head in enumerate(table.header):
         left = index < table.heads
         made.add_column(head, justify="left" if left else "right", no_wrap=True)
-    for row in table.rows:
-        made.add_row(*row)
+    for i, row in enumerate(table.rows):
+        cells = [Text(cell, "bold" if (i, j) in table.best else "") for j, cell in enumerate(row)]
+        made.add_row(*cells)
     return made

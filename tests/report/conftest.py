@@ -50,12 +50,17 @@ def settings_of(overrides: dict[str, Any]) -> Settings:
 def result(settings: Settings, status: Status = "ok", noise: float = 0.6) -> Record:
     """A record with invented curves: batch norms suffer at small batches."""
     stream = random.Random(
-        f"{settings.norm} {settings.batch} {settings.activation} {settings.seed}"
+        f"{settings.norm} {settings.batch} {settings.activation} {settings.norm_stages}"
+        f" {settings.weight_standardization} {settings.seed}"
     )
     name = settings.norm.name
     pooled = name in ("bn", "sn", "rbn", "bin", "brn")
     strength = {"bn": 26, "brn": 12}.get(name, 8)
-    end = TOP.get(name, 50) - (strength / settings.batch if pooled else 0) + stream.gauss(0, noise)
+    end = (
+        TOP.get(name, 50 + 3 * random.Random(name).random())
+        - (strength / settings.batch if pooled else 0)
+        + stream.gauss(0, noise)
+    )
     if settings.activation == "tlu":
         end += 0.3
     tops = [end * (1 - 0.7 * 0.5**epoch) for epoch in range(1, settings.epochs + 1)]
@@ -88,7 +93,12 @@ def learns(settings: Settings, layer: int, stream: random.Random) -> dict[str, l
             1.0 + (min(settings.batch, 32) / 12 if part == "bn" else 0.1 * layer) for part in parts
         ]
         own["mean_weight"] = own["var_weight"] = [w / sum(weights) for w in weights]
-    if settings.activation == "tlu":
+    if settings.channel_means:
+        top = 0.45 if settings.norm.name == "bn" else 0.3
+        own["mean_deviation"] = [min(1.0, abs(stream.gauss(top, 0.15))) for _ in range(16)]
+    if settings.activation == "tlu" or (
+        settings.activation == "auto" and settings.norm.name == "frn"
+    ):
         spread = 0.02 if settings.norm.name == "bn" else 0.2 + 0.02 * layer
         own["tau"] = [stream.gauss(-spread, spread / 2) for _ in range(16)]
     if settings.norm.name == "bin":
@@ -114,6 +124,7 @@ def write_study(
             given.pop("norm.groups", None)
         for seed in range(seeds):
             overrides = {
+                **experiment.choices,
                 **experiment.settings,
                 **given,
                 "seed": seed,

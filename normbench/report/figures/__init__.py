@@ -45,7 +45,7 @@ FIGURES: dict[str, Callable[[Document], tuple[Drawing, str] | str]] = {
 
 
 def draw(document: Document, kinds: Iterable[str]) -> None:
-    """Draws the figures that the experiment names, of its first section; `kinds`: svg, png."""
+    """Draws the figures that the experiment names, of its first section; `kinds`: svg, png, pdf."""
     with context(RULES, after_reset=True):
         for name in document.experiment.figures:
             drawn = FIGURES[name](document)

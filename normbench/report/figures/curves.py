@@ -1,4 +1,5 @@
-"""Learning curves: test or training error by epoch, one panel for each column of the table."""
+"""Learning curves: test or training error by epoch, one panel for each column of the table, or, where
+the table has one row, one line for each."""
 
 from __future__ import annotations
 
@@ -9,12 +10,24 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
+from normbench.report import names
 from normbench.report.document import Document
-from normbench.report.figures.lines import LACKS, joined
-from normbench.report.figures.style import SHARED, Look, band, look, sheet, whole_numbers
-from normbench.report.layout import title
+from normbench.report.figures import lines
+from normbench.report.figures.lines import INTERVAL_FROM, LACKS
+from normbench.report.figures.style import (
+    BARS,
+    Look,
+    legend_below,
+    look,
+    sheet,
+    whole_numbers,
+    within_percent,
+)
+from normbench.report.interval import estimate
+from normbench.report.layout import in_order
 
 PANELS = 4  # beside each other, else 3
+MARKED = 6  # epochs, about, at which a line has its marker and its interval
 
 
 def draw(document: Document) -> tuple[Drawing, str] | str:
@@ -29,48 +42,96 @@ def train(document: Document) -> tuple[Drawing, str] | str:
 
 def of_images(document: Document, which: str) -> tuple[Drawing, str] | str:
     """The figure and its caption, over `test` or `training` images."""
+    points = by_epoch(document, which)
+    if isinstance(points, str):
+        return points
+    columns = in_order(list(points["column"]))
+    if len(columns) > 1 and points["row"].nunique() == 1:
+        key = document.experiment.columns or ""
+        points["row"] = [names.setting(key, value) for value in points["column"]]
+        points["column"], columns = None, [None]
+        looks = look(dict.fromkeys(points["row"], str(points["norm"].iloc[0])))
+    else:
+        looks = lines.looks(document)
+    word = lines.measure(document, which)
+    drawing, panels = grid(document, len(columns), word)
+    for axes, column in zip(panels, columns, strict=True):
+        some = points[[value == column or column is None for value in points["column"]]]
+        panel(axes, some, looks)
+        if len(columns) > 1:
+            heading = names.setting(document.experiment.columns or "", column)
+            axes.set_title(heading, size=8.5 if document.view.width == "page" else 7)
+    for axes in panels:
+        within_percent(axes)
+    handles = {str(bar.get_label()): bar[0] for axes in panels for bar in axes.containers}
+    shown = [name for name in looks if name in handles]
+    legend_below(drawing, [handles[name] for name in shown], shown)
+    n = points.groupby(["row", "epoch", "cell"])["error"].count()
+    words = f"{word.capitalize()} by epoch.{lines.interval(n)}"
+    return drawing, f"{words} {lines.about(document)}"
+
+
+def by_epoch(document: Document, which: str) -> pd.DataFrame | str:
+    """A row for each run, cell and epoch, with its `error` (or accuracy) in percent, or what is missing.
+    A column of which all runs have one epoch is left out: it would be an empty panel."""
     frame, key = document.frames.curves, {"training": "train"}.get(which, which) + "_top1_percent"
     if key not in frame or frame.empty:
         return f"{LACKS} {which} error in curves.csv, nor records"
-    points = joined(document, frame[["run", "epoch", key]])
-    points["error"] = 100 - points[key].astype(float)
+    points = lines.joined(document, frame[["run", "epoch", key]])
+    points["error"] = lines.as_shown(document, points[key])
     points = points.dropna(subset="error")
-    if points.empty or points["epoch"].max() < 2:
-        return f"{LACKS} run of two epochs"
-    columns = list(dict.fromkeys(points["column"]))
-    wide = len(columns) if len(columns) <= PANELS else PANELS - 1
-    high = math.ceil(len(columns) / wide)
-    drawing, grid = sheet(high, wide, 0.5 + 2.1 * high, sharex=True, sharey=True)
-    looks = look(points["row"])
-    for place, axes in enumerate(grid.flat):
-        if place >= len(columns):
-            axes.set_visible(False)
-            continue
-        panel(axes, points[[value == columns[place] for value in points["column"]]], looks)
-        axes.set_title(title(document.experiment.columns, columns[place]))
-        if place + wide >= len(columns):
-            axes.set_xlabel("epoch")
-            axes.xaxis.set_tick_params(labelbottom=True)
-    for row in grid:
-        row[0].set_ylabel(f"{which} error, %")
-    handles = {line.get_label(): line for axes in grid.flat for line in axes.get_lines()}
-    names = [name for name in looks if name in handles]
-    lines = [handles[name] for name in names]
-    drawing.legend(lines, names, loc="outside lower center", ncols=min(6, len(names)))
-    seeds = points["seed"].nunique()
-    return drawing, f"{which.capitalize()} error by epoch" + (
-        f": mean over {seeds} seeds, bands from the least to the greatest." if seeds > 1 else "."
-    )
+    longest = points.groupby(points["column"].map(str))["epoch"].transform("max")
+    points = points[longest > 1].copy()
+    return f"{LACKS} run of two epochs" if points.empty else points
+
+
+def grid(document: Document, count: int, word: str) -> tuple[Drawing, list[Axes]]:
+    """The drawing and its panels, with the labels of the outer ones."""
+    page = document.view.width == "page"
+    wide = min(count, 2) if not page else count if count <= PANELS else PANELS - 1
+    high = math.ceil(count / wide)
+    height = 0.6 + (2.0 if page and count > 1 else 1.6 if count > 1 else 2.4) * high
+    drawing, axes = sheet(high, wide, height, document.view.width, True, sharex=True, sharey=True)
+    for unused in axes.flat[count:]:
+        unused.remove()
+    for place, panel in enumerate(axes.flat[:count]):
+        if place + wide >= count:
+            panel.set_xlabel("epoch" if place // wide == high - 1 else "")
+            panel.xaxis.set_tick_params(labelbottom=True)
+        if place % wide == 0:
+            panel.set_ylabel(f"{word}, %")
+    return drawing, list(axes.flat[:count])
 
 
 def panel(axes: Axes, points: pd.DataFrame, looks: dict[str, Look]) -> None:
-    """One line for each row of the table."""
-    for row, line in points.groupby("row", sort=False):
-        look = looks[str(row)]
-        found = line.groupby("epoch")["error"].agg(["mean", "min", "max"])
+    """One line for each row of the table; markers and intervals at some epochs, those of different
+    lines at different ones."""
+    last = int(points["epoch"].max())
+    every = max(1, math.ceil(last / MARKED))
+    groups = list(points.groupby("row", sort=False))
+    for index, (row, line) in enumerate(groups):
+        found = {epoch: list(some["error"]) for epoch, some in line.groupby("epoch")}
+        means = [estimate(values) for values in found.values()]
         style: dict[str, Any] = {
-            "linestyle": SHARED if line["shared"].iloc[0] else look.dash,
-            "linewidth": 1.2,
+            **BARS,
+            **looks[str(row)].line,
+            "linewidth": 1.1,
+            "markeredgewidth": 0,
         }
-        band(axes, found["mean"], found["min"], found["max"], look.colour, label=row, **style)
+        style["markersize"] *= 0.8
+        at = (last - 1 - index * every // len(groups)) % every
+        half = [one.half if one and one.n >= INTERVAL_FROM else None for one in means]
+        style |= {
+            "yerr": pd.Series(half, dtype=float),
+            "errorevery": (at, every),
+            "markevery": (at, every),
+        }
+        axes.errorbar(
+            [int(str(epoch)) for epoch in found],
+            [one.mean for one in means if one],
+            label=row,
+            **style,
+        )
+        shown = [epoch for i, epoch in enumerate(found) if i % every == at]
+        lines.points(axes, shown, [found[epoch] for epoch in shown], looks[str(row)].colour)
     whole_numbers(axes)

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullLocator
 
+from normbench.report import names
 from normbench.report.document import Document
-from normbench.report.figures.lines import LACKS, ours, parameter
-from normbench.report.figures.style import OTHERS, band, sheet, whole_numbers
+from normbench.report.figures.lines import LACKS, about, looks, ours, parameter
+from normbench.report.figures.style import BARS, DASHES, Look, sheet, whole_numbers
 from normbench.report.summaries import pooled
 
 EPSILONS = {"ε = 10⁻⁶": 1e-6, "ε = 10⁻⁴": 1e-4, "ε = 10⁻²": 1e-2, "ε = 1": 1.0}
@@ -26,32 +27,38 @@ def draw(document: Document) -> tuple[Drawing, str] | str:
     asked = "norm.learned_eps" in cells and (cells["norm.learned_eps"] == True).any()  # noqa: E712
     if learned.empty and asked:
         return f"{LACKS} ε in learned.csv, nor records"
-    drawing, grid = sheet(1, 2 if learned.empty else 3, 2.7)
+    drawing, grid = sheet(1, 2 if learned.empty else 3, 2.7, document.view.width)
     x = np.linspace(-1, 1, 801)
-    for (word, epsilon), colour in zip(EPSILONS.items(), COLOURS, strict=True):
-        root = np.sqrt(x * x + epsilon)
-        grid[0][0].plot(x, x / root, color=colour, label=word)
-        grid[0][1].plot(x, epsilon / root**3, color=colour, label=word)
-    grid[0][0].set(title="FRN of one element", ylabel="y = x / √(x² + ε)", xlabel="x")
-    grid[0][1].set(title="Its slope", ylabel="dy / dx", xlabel="x", yscale="log")
-    grid[0][0].legend(loc="upper left", handlelength=1, borderaxespad=0)
-    if len(learned):
-        by_layer(grid[0][2], learned)
-    return drawing, (
+    for (word, epsilon), colour, dash in zip(EPSILONS.items(), COLOURS, DASHES, strict=False):
+        root, style = np.sqrt(x * x + epsilon), {"color": colour, "linestyle": dash, "label": word}
+        grid.flat[0].plot(x, x / root, **style)
+        grid.flat[1].plot(x, epsilon / root**3, **style)
+    grid.flat[0].set(title="FRN of one element", ylabel="y = x / √(x² + ε)", xlabel="x")
+    grid.flat[1].set(title="Its slope", ylabel="dy / dx", xlabel="x", yscale="log")
+    grid.flat[0].legend(loc="upper left", handlelength=2, borderaxespad=0)
+    words = (
         "FRN where a plane is one element: with a small ε it is the sign function, and no gradient"
-        " passes."
-        + ("" if learned.empty else " Right: the ε that were learned, least to greatest channel.")
     )
+    words += " passes."
+    if len(learned):
+        by_layer(grid.flat[2], learned, looks(document))
+        words += (
+            f" Last: the ε that were learned, median and range over channels. {about(document)}"
+        )
+    return drawing, words
 
 
-def by_layer(axes: Axes, learned: pd.DataFrame) -> None:
+def by_layer(axes: Axes, learned: pd.DataFrame, looks: dict[str, Look]) -> None:
     """Median and range of the learned ε in each layer."""
-    rows = learned.groupby("row", sort=False)
-    for (_, line), (colour, marker) in zip(rows, OTHERS, strict=False):
+    for row, line in learned.groupby("row", sort=False):
         found = pooled(line, ["depth"])
-        band(axes, found["median"], found["min"], found["max"], colour, alpha=0.15, marker=marker)
+        reach = [found["median"] - found["min"], found["max"] - found["median"]]
+        style = {**BARS, **looks[str(row)].line}
+        axes.errorbar(found.index, found["median"], yerr=reach, **style)
     axes.set_yscale("log")
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(lambda value, _: names.number(value))
+    axes.yaxis.set_minor_locator(NullLocator())
     whole_numbers(axes)
     axes.set_title("Learned ε")
     axes.set_xlabel("layer, in network order")

@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from normbench.report.document import Document
-from normbench.report.figures.lines import LACKS, parameter
-from normbench.report.figures.style import sheet, whole_numbers
+from normbench.report.figures.lines import LACKS, about, parameter
+from normbench.report.figures.style import NORMS, sheet, whole_numbers
 from normbench.report.published import select
 
-COLOURS = {"in": "#56B4E9", "ln": "#E69F00", "bn": "#0072B2"}
+COLOURS = {norm: NORMS[norm][0] for norm in ("in", "ln", "bn")}
 SHARES = {"mean_weight": "Mixing of means", "var_weight": "Mixing of variances"}
 RAMP = ("#C6DBEF", "#9ECAE1", "#6BAED6", "#4292C6", "#2171B5", "#08519C", "#08306B")
 
@@ -23,24 +23,28 @@ def draw(document: Document) -> tuple[Drawing, str] | str:
     found = {key: shares(document, key) for key in SHARES}
     if found["mean_weight"].empty:
         return f"{LACKS} weights of SN in learned.csv, nor records"
-    drawing, grid = sheet(2, 3, 4.6)
-    for above, below, (key, heading) in zip(grid[0], grid[1], SHARES.items(), strict=False):
-        stacked(above, found[key])
-        above.set_title(heading)
-        by_layer(below, found[key])
-        below.set_xlabel("layer, in the order of the network")
-    stacked(grid[0][2], published())
-    grid[0][2].set_title("SN paper, ResNet-50\n(read off its figure)")
-    grid[0][0].set_ylabel("share, mean over layers")
-    handles, labels = grid[0][0].get_legend_handles_labels()
+    drawing, grid = sheet(2, 3, 4.6, document.view.width)
+    above, below = grid.flat[:3], grid.flat[3:]
+    for top, bottom, (key, heading) in zip(above, below, SHARES.items(), strict=False):
+        stacked(top, found[key])
+        top.set_title(heading)
+        by_layer(bottom, found[key])
+        bottom.set_title(f"BN's share of the {heading.split()[-1]}")
+        bottom.set_xlabel("layer, in the order of the network")
+    stacked(above[2], published())
+    above[2].set_title("SN paper, ResNet-50\n(read off its figure)")
+    for axes in grid.flat[:: 3 if grid.shape[1] == 3 else 1]:
+        axes.set_ylabel("share, mean over layers" if axes in above else "BN's share")
+    handles, labels = above[0].get_legend_handles_labels()
     drawing.legend(handles, labels, loc="outside upper center", ncols=3, handlelength=1)
-    grid[1][0].set_ylabel("BN's share")
-    grid[1][2].set_visible(False)
-    handles, labels = grid[1][0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc=(0.74, 0.08), title="workers × batch", ncols=1)
+    below[2].axis("off")
+    handles, labels = below[0].get_legend_handles_labels()
+    below[2].legend(
+        handles, labels, loc="center left", title="workers × images per worker", ncols=2
+    )
     return drawing, (
-        "Above: the shares of IN, LN and BN in SN's statistics by workers × images per worker, mean"
-        " over layers and seeds. Below: BN's share by layer."
+        "The shares of IN, LN and BN in SN's statistics, by workers × images per worker, mean over"
+        f" layers and seeds; and BN's share by layer. {about(document)}"
     )
 
 
