@@ -75,6 +75,11 @@ def asked() -> bool:
     return _state.number is not None
 
 
+def number() -> int:
+    """The signal that has asked to stop; 0 for none."""
+    return _state.number or 0
+
+
 def look() -> None:
     """Raises Stopped where a signal has asked to stop."""
     if _state.number is not None:

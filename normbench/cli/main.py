@@ -12,6 +12,7 @@ from normbench import choices, signals
 from normbench.cli.help import HELP, complain, help_of
 from normbench.cli.mistakes import MULTIRUN, refuse_of_a_sweep, setting_meant
 from normbench.errors import FailedError, UserError, in_words, is_out_of_memory, way_out
+from normbench.machine import rank, ranks
 from normbench.record.provenance import tell_children
 from normbench.words import Words
 
@@ -59,12 +60,28 @@ def command(name: str, words: list[str]) -> int:
     if {"-h", "--help"} & set(words):
         print(help_of(name, words), end="")
         return 0
+    check_torchrun(name, words)
     with signals.heard() if name in LONG else nullcontext():
         return COMMANDS[name](words)
 
 
+def check_torchrun(name: str, words: list[str]) -> None:
+    """UserError where torchrun has started what is no single run; the other ranks leave quietly."""
+    if ranks() > 1 and (name != "train" or MULTIRUN & set(words)):
+        if rank():
+            sys.exit(0)
+        raise UserError(
+            f"torchrun starts a single normbench train; say normbench {name} without it, and for"
+            " several processes a cell devices_per_cell=2"
+        )
+
+
 def train(arguments: list[str]) -> int:
     """`normbench train`: one run, or with -m a grid of them."""
+    if rank():
+        from normbench.training.follow import follow
+
+        return follow()
     from normbench.cli.hydra import FLAGS, VALUED, compose, plain, run_app
     from normbench.cli.jobs import cell
 

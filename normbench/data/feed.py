@@ -24,6 +24,8 @@ class EpochBatches(Protocol):
         """
         ...
 
+    stride: int = 1  # from one step to the next that is asked for; by it images are read ahead
+
     def pieces(self, step: int, size: int) -> tuple[Tensor, ...]:
         """What `assemble` makes that batch of: tensors on the device, of equal shapes at every step."""
         return self.batch(step, size)

@@ -23,6 +23,7 @@ from normbench.norms.activation import Activated, one_call
 from normbench.norms.evaluation import RunningStatistics
 from normbench.norms.plane import Affine, Moments, check_map, pool, standardize
 from normbench.norms.roles import Role, project_own
+from normbench.norms.spread import Spread, mixed
 from normbench.norms.tracking import move, tracks, wide
 from normbench.ops import Planes, mapped
 from normbench.ops.definition import transformed
@@ -40,6 +41,8 @@ class Norm(Activated):
     dims: ClassVar[tuple[int, ...]] = (1, 2, 3)  # that a plane may have
     has_nonlinearity: ClassVar[bool] = False  # of its own: nonlinear=False leaves it out
     repeatable: ClassVar[bool] = True  # a second forward pass, without tracking, is as the first
+    spreadable: ClassVar[bool] = False  # a worker's images may lie in several processes:
+    spread: Spread | None = None  # in these
     roles: Mapping[str, Role] = {}  # of the parameters whose role is not Role()
 
     def __init__(
@@ -127,6 +130,7 @@ class PlaneNorm(Norm):
     Raises UserError for an input that is not [N, channels, H, W].
     """
 
+    spreadable: ClassVar[bool] = True
     traceable: ClassVar[bool] = False  # see `ops.mapped`: several times faster on small inputs
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -159,7 +163,7 @@ class PlaneNorm(Norm):
         affine = self.fixed_map()
         if affine is None:
             mean, var = moments()
-            affine = self.mix(Moments(mean, var, count))
+            affine = mixed(self, Moments(mean, var, count))
             check_map(type(self).__name__, affine, mean.shape)
         if self.weight is None:
             return affine

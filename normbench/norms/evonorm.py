@@ -18,6 +18,7 @@ from normbench.norms.base import Norm
 from normbench.norms.group import group_size
 from normbench.norms.plane import Moments, pool, refuse_single
 from normbench.norms.roles import Role
+from normbench.norms.spread import gathered, spread_of
 from normbench.norms.tracking import move, tracks, wide
 from normbench.ops import Planes
 
@@ -80,6 +81,7 @@ class EvoNormB0(EvoNorm):
     the batch's in evaluation, where the plane's is still the test image's.
     """
 
+    spreadable: ClassVar[bool] = True
     running_var: Tensor
 
     def __init__(
@@ -111,9 +113,11 @@ class EvoNormB0(EvoNorm):
         """The variance of a worker's channel [N, C], tracked; in evaluation the running one [C]."""
         if not self.training:
             return wide(self.running_var)
+        if (spread := spread_of(self)) is not None:
+            moments = gathered(spread, moments)
         pooled = pool(moments, images=self.images)
         refuse_single(pooled.count)
         if tracks():
             images = self.images or len(pooled.var)
             move(self.running_var, pooled.var.detach()[::images].mean(0), self.momentum)
-        return pooled.var
+        return pooled.var if spread is None else spread.own(pooled.var)

@@ -34,6 +34,7 @@ class MovingAverageBatchNorm(PlaneNorm):
     running_square: Tensor
     past_squares: Tensor
     past_slopes: Tensor
+    spreadable = False  # the statistics of its backward pass are of the own images alone
     repeatable = False  # a second forward pass meets statistics that the first has moved
 
     def __init__(

@@ -8,15 +8,25 @@ before the first block (DBN), and the others are BN: `norm_stages=[0]` is the st
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from normbench.errors import UserError
 from normbench.norms.base import Norm
-from normbench.norms.covariance import centred, like_its_gradient, moments_of, newton, pool, zca
+from normbench.norms.covariance import (
+    Moments,
+    centred,
+    like_its_gradient,
+    moments_of,
+    newton,
+    pool,
+    zca,
+)
 from normbench.norms.group import group_size
 from normbench.norms.plane import refuse_single
+from normbench.norms.spread import spread_of
 from normbench.norms.tracking import move, tracks, wide
 
 
@@ -28,6 +38,7 @@ class Whitening(Norm):
     matrices, running_matrix [G, d, d], from the identity, as in the authors' code.
     """
 
+    spreadable: ClassVar[bool] = True
     running_mean: Tensor
     running_matrix: Tensor
 
@@ -66,14 +77,19 @@ class Whitening(Norm):
         assert self.weight is not None
         matrix, mean = wide(self.running_matrix), wide(self.running_mean).view(-1, self.size)
         if self.training:
-            each = moments_of(z, self.size)
+            each, spread = moments_of(z, self.size), spread_of(self)
+            if spread is not None:
+                mean, cov, count = each
+                each = Moments(spread.gather(mean), spread.gather(cov), count)
             pooled = pool(each, images=self.images)
             refuse_single(pooled.count)
             matrix, mean = self.matrix(pooled.cov), pooled.mean
             if tracks():
                 self.track(matrix, mean)
-            images = len(z) // len(mean)
+            images = len(each.mean) // len(mean)
             matrix, mean = (t.repeat_interleave(images, 0) for t in (matrix, mean))
+            if spread is not None:
+                matrix, mean = spread.own(matrix), spread.own(mean)
         whiten = centred(matrix, mean).then(self.weight.to(z.dtype), self.bias.to(z.dtype))
         return whiten.of(z)
 

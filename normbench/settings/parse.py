@@ -47,6 +47,7 @@ def parse(data: Mapping[str, Any]) -> Settings:
         raise UserError(f"evaluate={evaluate!r} must hold statistics and batches")
     plain["evaluate"] = build(Evaluate, evaluate, "evaluate.")
     plain["workers"] = workers(plain, plain.pop("sgd_batch", None))
+    pooled_over_all(plain, plain.pop("sync_bn", False))
     if plain.get("nesterov") is True and not plain.get("momentum"):
         raise UserError("nesterov=true needs a momentum above 0; give momentum=0.9")
     settings = build(Settings, plain, "")
@@ -149,6 +150,15 @@ def workers(plain: Mapping[str, Any], sgd_batch: Any) -> Any:
             f" {sgd_batch // batch}; leave workers out, or say workers=null"
         )
     return sgd_batch // batch
+
+
+def pooled_over_all(plain: dict[str, Any], sync: Any) -> None:
+    """With `sync`, the images of all workers become those of one, over which batch norms pool."""
+    if not isinstance(sync, bool):
+        raise UserError(f"sync_bn={sync!r}: must be true or false")
+    batch, workers = plain.get("batch"), plain["workers"]
+    if sync and type(batch) is int and type(workers) is int:  # else the schema says what is wrong
+        plain |= {"batch": batch * workers, "workers": 1}
 
 
 def explain(errors: Sequence[ErrorDetails], kind: Any, prefix: str) -> str:

@@ -53,12 +53,14 @@ def _set(matmul: str, conv: str, benchmark: bool, deterministic: bool, strict: b
     torch.use_deterministic_algorithms(strict)
 
 
-def no_graph(settings: Settings, device: torch.device) -> str:
+def no_graph(settings: Settings, device: torch.device, ranks: int = 1) -> str:
     """Why the step is not to be captured as a CUDA graph; empty where it is to be tried."""
     if settings.cuda_graph is False:
         return "cuda_graph=false"
     if device.type != "cuda":
         return f"the run is on the {device.type}"
+    if ranks > 1:
+        return f"{ranks} ranks send each other what a graph does not hold"
     if settings.precision == "fp16":
         return "the loss scaler of fp16 waits for the device"
     return ""

@@ -14,7 +14,7 @@ from normbench.ops import use
 from normbench.settings.cell import Cell
 from normbench.training.computing import arithmetic
 from normbench.training.keeper import Keeper
-from normbench.training.loop import Run, epochs
+from normbench.training.loop import Run, diverged, epochs
 from normbench.training.network import device_of
 from normbench.training.run import data_of
 
@@ -39,7 +39,7 @@ def first_fault(cell: Cell) -> str:
         watch(run.model)
         try:
             for row in epochs(run, len(rows), lambda done, steps: None):
-                if row["train_loss"] is None or row["test_loss"] is None:
+                if diverged(row):
                     return f"epoch {epoch}: its loss is not finite"
                 epoch += 1
         except NotFiniteError as found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from normbench.norms.evaluation import RunningStatistics, norms_with_running_statistics
 from normbench.norms.plane import Moments, combine, pool
 
+Average = Callable[[Sequence[Tensor]], None]  # puts means over all ranks in the place of tensors
 EVALUATION_BATCH = 500
 CUDA_PIXELS = 2**21  # in a batch on CUDA: 2,048 images of 32 × 32; fewer do not fill a GPU
 
@@ -58,21 +59,22 @@ def accuracy(
 
 
 @contextlib.contextmanager
-def population_statistics(model: nn.Module, batches: Iterable[Tensor]) -> Iterator[None]:
+def population_statistics(
+    model: nn.Module, batches: Iterable[Tensor], average: Average = lambda tensors: None
+) -> Iterator[None]:
     """For its duration, the running statistics are the mean over `batches` with frozen weights.
 
     Ioffe & Szegedy 2015, algorithm 2, lines 7 to 11: E[x] = mean of μ_B, Var[x] = mean of the batch
     variances times m/(m−1); for Switchable Normalization the mean of the biased ones (its authors' code
     adds the variance of the batch means).
-    Batches have the shape of training: statistics are pooled per worker. Buffers are put back.
+    Batches have the shape of training: statistics are pooled per worker. Buffers are put back. Of
+    several ranks each sees the images of its own workers; `average` puts means over all in their place.
     """
     tracking = [m for m in model.modules() if getattr(m, "running_mean", None) is not None]
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    statistics = [dict(module.named_buffers(recurse=False)) for module in tracking]
-    sums = [
-        {name: torch.zeros_like(b) for name, b in of_module.items() if b.is_floating_point()}
-        for of_module in statistics
-    ]
+    own = [module.named_buffers(recurse=False) for module in tracking]
+    statistics = [{name: b for name, b in some if b.is_floating_point()} for some in own]
+    sums = [{name: torch.zeros_like(b) for name, b in some.items()} for some in statistics]
     momenta = [module.momentum for module in tracking]
     model.train()
     try:
@@ -90,6 +92,7 @@ def population_statistics(model: nn.Module, batches: Iterable[Tensor]) -> Iterat
             for of_module, total in zip(statistics, sums, strict=True):
                 for name in total if count else ():
                     of_module[name].copy_(total[name] / count)
+            average([buffer for some in statistics for buffer in some.values()])
         yield
     finally:
         for module, momentum in zip(tracking, momenta, strict=True):

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 from normbench import signals
 from normbench.errors import FailedError
 from normbench.record.files import set_aside
@@ -79,7 +81,8 @@ class Keeper:
         What was passed over is set aside. FailedError where there are only checkpoints of others.
         """
         run = self.run
-        state, passed = checkpoint.find(self.cell.folder, run.device, self.wrong)
+        device = run.device if run.ranks.count == 1 else torch.device("cpu")
+        state, passed = checkpoint.find(self.cell.folder, device, self.wrong)
         for bad in passed:
             if state is None and bad.readable:
                 raise FailedError(
@@ -87,19 +90,28 @@ class Keeper:
                 )
         for bad in passed:
             run.note(f"{bad.path} {bad.why}; set aside as {set_aside(bad.path).name}")
-        if state is None:
-            return
-        run.step.load(state)
-        self.rows[:] = state["rows"]
-        if within := state.get("within"):
-            run.done = within["steps"]
-            run.clock = Stopwatch(within["seconds"])
-            run.step.loss_sum.copy_(within["loss_sum"])
-            run.step.correct.copy_(within["correct"])
-            run.streams = Streams(within["random"], within["random_cuda"])
+        self.rows[:] = go_back(run, run.ranks.tell(state))
 
     def wrong(self, state: Any) -> str:
         """Why a state is not one of this run."""
         settings = self.run.settings
         steps = self.run.feed.images // settings.sgd_batch
         return misfit(state, self.run.step, self.cell.identity, settings.epochs, steps)
+
+
+def go_back(run: Run, state: dict[str, Any] | None) -> list[Row]:
+    """Puts the run back to the moment of a checkpoint, if there is one; the rows of the epochs before.
+
+    The random streams are those of the first rank; within an epoch another rank draws anew.
+    """
+    if state is None:
+        return []
+    run.step.load(state)
+    if within := state.get("within"):
+        run.done = within["steps"]
+        run.clock = Stopwatch(within["seconds"])
+        run.step.loss_sum.copy_(within["loss_sum"])
+        run.step.correct.copy_(within["correct"])
+        if run.ranks.rank == 0:
+            run.streams = Streams(within["random"], within["random_cuda"])
+    return list(state["rows"])

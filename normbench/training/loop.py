@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from normbench import signals
-from normbench.data import Dataset, EpochBatches, Feed, FolderDataset, stream
+from normbench.data import Dataset, EpochBatches, Feed, FolderDataset
 from normbench.errors import UserError
 from normbench.norms import Norm
 from normbench.record.record import Row
@@ -20,6 +20,7 @@ from normbench.settings.schema import Settings
 from normbench.training.channel_means import channel_means
 from normbench.training.computing import Note, no_graph, say_nothing
 from normbench.training.cuda_graph import NotCapturedError, Replay, captured
+from normbench.training.distributed import ALONE, LookTogether, Ranks, spread
 from normbench.training.evaluate import (
     Accuracy,
     accuracy,
@@ -46,7 +47,7 @@ def epochs(run: Run, first: int, on_step: Callable[[int, int], None]) -> Iterato
     for epoch in range(first, settings.epochs):
         run.model.train()
         batches = run.plan(epoch)
-        steps = batches.steps(settings.sgd_batch)
+        steps = batches.steps(run.images)
         take = run.begin(epoch, batches)
         for done in range(run.done + 1, steps + 1):
             rate = learning_rate(settings, epoch + done / steps)
@@ -81,6 +82,7 @@ class Run:
     clock: Stopwatch = field(default_factory=Stopwatch)  # of the training in the epoch
     streams: Streams | None = None  # where the random streams go on, within an epoch
     replay: Replay | None = None  # the step as a CUDA graph
+    ranks: Ranks = ALONE  # the processes that compute the run
     graph: str = ""  # whether there is one: "yes", or "no: " and why; empty before the first step
 
     @classmethod
@@ -90,13 +92,18 @@ class Run:
         data: Dataset | FolderDataset,
         device: torch.device,
         note: Note = say_nothing,
+        ranks: Ranks = ALONE,
     ) -> Run:
         """Everything at its first values, images and network on the device."""
         feed = data.on(device, channels_last=settings.channels_last)
         model = seeded_network(settings, device, note)
         announce(model, settings.epochs * (feed.images // settings.sgd_batch))
-        step = Step(model, settings, device)
-        return cls(settings, device, model, step, feed, note)
+        spread(model, settings, ranks)
+        step = Step(model, settings, device, ranks)
+        run = cls(settings, device, model, step, feed, note, ranks=ranks)
+        if ranks.count > 1:
+            run.look = run.after_step = LookTogether(ranks)
+        return run
 
     @property
     def parameters(self) -> int:
@@ -108,8 +115,14 @@ class Run:
         return evaluation_batch(self.device, self.feed.size)
 
     def plan(self, epoch: int) -> EpochBatches:
-        """The images of an epoch in the run's own order, cropped and flipped."""
-        return self.feed.epoch(self.settings.seed, epoch, augment=self.settings.augment)
+        """The images of an epoch in the run's own order, cropped and flipped: this rank's share."""
+        every = self.feed.epoch(self.settings.seed, epoch, augment=self.settings.augment)
+        return self.ranks.share(every)
+
+    @property
+    def images(self) -> int:
+        """Of a step, those of this rank."""
+        return self.settings.sgd_batch // self.ranks.count
 
     def begin(self, epoch: int, batches: EpochBatches) -> Callable[[int], None]:
         """The first moment of an epoch, or the one that a checkpoint kept; what takes its steps."""
@@ -117,7 +130,7 @@ class Run:
             self.step.begin()
             self.clock = Stopwatch()
         take = self.stepper(batches)
-        torch.manual_seed(stream(self.settings.seed, "dropout", epoch).initial_seed())
+        torch.manual_seed(self.ranks.dropout(self.settings.seed, epoch))
         if self.streams is not None:
             self.streams.go_on(self.device)
             self.streams = None
@@ -126,9 +139,9 @@ class Run:
 
     def stepper(self, batches: EpochBatches) -> Callable[[int], None]:
         """What takes step 0, 1, ... of the epoch: on CUDA a graph, if the step can be captured."""
-        step, size = self.step, self.settings.sgd_batch
+        step, size = self.step, self.images
         if not self.graph:
-            why_not = no_graph(self.settings, self.device)
+            why_not = no_graph(self.settings, self.device, self.ranks.count)
             self.graph = f"no: {why_not}" if why_not else self.capture(batches)
         if (replay := self.replay) is not None:
             return lambda number: replay(batches, number)
@@ -137,7 +150,7 @@ class Run:
     def capture(self, batches: EpochBatches) -> str:
         """Captures the step, and returns `graph`. UserError where cuda_graph=true and it cannot be."""
         try:
-            self.replay = captured(self.step, batches, self.settings.sgd_batch)
+            self.replay = captured(self.step, batches, self.images)
         except NotCapturedError as error:
             if self.settings.cuda_graph is True:
                 raise UserError(
@@ -173,18 +186,25 @@ class Run:
         right: list[Tensor] = []
         statistics: AbstractContextManager[None] = nullcontext()
         if self.settings.evaluate.statistics == "precise":
-            statistics = population_statistics(self.model, self.fresh_batches(epoch))
+            fresh = self.fresh_batches(epoch)
+            statistics = population_statistics(self.model, fresh, self.ranks.average)
         with self.step.autocast(), statistics:
+            if self.ranks.rank:  # the first evaluates, and the others wait
+                told: tuple[Accuracy, dict[str, float | None]] = self.ranks.tell()
+                return told
             found = accuracy(self.model, self.one_by_one(self.feed.test(self.test_batch)), right)
         domains = self.feed.test_domains.items()
-        return found, {
+        by_domain: dict[str, float | None] = {
             name: 100 * torch.cat(right)[at].float().mean().item() for name, at in domains
         }
+        self.ranks.tell((found, by_domain))
+        return found, by_domain
 
     def one_by_one(self, batches: Iterable[T]) -> Iterator[T]:
-        """The same, with a `look` before each."""
+        """The same, with a `look` before each; of several ranks the first alone evaluates, and looks."""
+        look = self.look if self.ranks.count == 1 else signals.look
         for batch in batches:
-            self.look()
+            look()
             yield batch
 
     def learned(self) -> dict[str, dict[str, list[float]]]:
@@ -198,7 +218,7 @@ class Run:
 
     def fresh_batches(self, epoch: int) -> Iterator[Tensor]:
         """`evaluate.batches` training batches, of the order that the next epoch will show."""
-        size, wanted = self.settings.sgd_batch, self.settings.evaluate.batches
+        size, wanted = self.images, self.settings.evaluate.batches
         while wanted > 0:
             epoch += 1
             batches = self.plan(epoch)
@@ -206,6 +226,11 @@ class Run:
                 self.look()
                 yield batches.batch(step, size)[0]
             wanted -= batches.steps(size)
+
+
+def diverged(row: Row) -> bool:
+    """Whether the run ends with this row, since a loss is not finite."""
+    return row["train_loss"] is None or row["test_loss"] is None
 
 
 def announce(model: nn.Module, steps: int) -> None:

@@ -53,8 +53,12 @@ def free(device: torch.device) -> int:
     raise OSError("no MemAvailable")
 
 
-def warning(settings: Settings, device: torch.device) -> str | None:
-    """A line where the run will not fit on the device, with how many parts of a step would; else None."""
+def warning(settings: Settings, device: torch.device, parts: int | None = None) -> str | None:
+    """A line where the run will not fit on the device, with how many parts of a step would; else None.
+
+    parts: of a step, one of which is on the device at a time; None: as `accumulate` says.
+    """
+    settings = dataclasses.replace(settings, accumulate=parts or settings.accumulate)
     try:
         need, have = needed(settings), free(device)
     except (NotImplementedError, RuntimeError, ValueError, OSError):

@@ -23,8 +23,16 @@ from normbench.settings.cell import Cell
 from normbench.settings.schema import Settings
 from normbench.training import memory
 from normbench.training.computing import Note, arithmetic, check_computing, kernels
+from normbench.training.distributed import (
+    ALONE,
+    LostRankError,
+    Ranks,
+    check_devices,
+    check_ranks,
+    together,
+)
 from normbench.training.keeper import Keeper
-from normbench.training.loop import Run, epochs
+from normbench.training.loop import Run, diverged, epochs
 from normbench.training.network import check, device_of
 from normbench.training.provenance import (
     device_name,
@@ -41,13 +49,24 @@ def run(cell: Cell, display: Follower) -> Record:
 
     UserError before anything is written for what cannot work; any other exception is written into
     the record (failed, out_of_memory) and raised, but for a disk that cannot be written: the same
-    command goes on. A diverged run is a result like any other.
+    command goes on. A diverged run is a result like any other. Of the ranks that torchrun starts
+    the first calls it; the others `follow`.
     """
+    with together() as ranks:
+        found = run_first(cell, display, ranks)
+        ranks.tell(None)
+    return found
+
+
+def run_first(cell: Cell, display: Follower, ranks: Ranks) -> Record:
+    """`run` with the ranks joined."""
     settings, folder = cell.settings, cell.folder
     device = device_of(settings)
     if old := done(folder):
         display.already_done(cell, old)
         return old
+    check_ranks(settings, ranks.count)
+    check_devices(device)
     check(settings)
     check_computing(settings, device)
     data = data_of(settings)
@@ -59,8 +78,9 @@ def run(cell: Cell, display: Follower) -> Record:
         rows: list[Row] = []
         try:
             with on_disk(folder), use(settings.ops), arithmetic(settings, device):
-                result = train(cell, data, device, display, rows)
-        except DiskError:
+                ranks.tell(cell)
+                result = train(cell, data, device, display, rows, ranks)
+        except (DiskError, LostRankError):
             raise
         except Exception as error:
             status: record.Status = "failed"
@@ -115,12 +135,13 @@ def train(
     device: torch.device,
     display: Follower,
     rows: list[Row],
+    ranks: Ranks = ALONE,
 ) -> Record:
     """Trains from the folder's checkpoint, or from the start, to the end; fills `rows`."""
     settings = cell.settings
     reset_peak_memory(device)
-    run_ = Run.start(settings, data, device, display.note)
-    if warning := memory.warning(settings, device):
+    run_ = Run.start(settings, data, device, display.note, ranks)
+    if warning := memory.warning(settings, device, ranks.count * run_.step.accumulate):
         display.note(warning)
     keeper = Keeper.resumed(run_, cell, rows)
     metrics = Metrics(cell.folder, rows)
@@ -131,7 +152,7 @@ def train(
             metrics.add(row)
             board.epoch(row)
             display.epoch(row)
-            if row["train_loss"] is None or row["test_loss"] is None:
+            if diverged(row):
                 status = "diverged"
                 break
             keeper.save()
@@ -142,12 +163,18 @@ def train(
             parameters=run_.parameters,
             peak_memory_mib=peak_memory_mib(device),
             device=device_name(device),
-            computed={"kernels": kernels(device), "cuda_graph": run_.graph or "no: not reached"},
+            computed=computed(run_),
             **provenance(),
             learned=run_.learned(),
         )
         board.end(result)
     return result
+
+
+def computed(run: Run) -> dict[str, str]:
+    """What a record says of how the run was computed."""
+    how = {"kernels": kernels(run.device), "cuda_graph": run.graph or "no: not reached"}
+    return how | ({"ranks": str(run.ranks.count)} if run.ranks.count > 1 else {})
 
 
 def provenance() -> dict[str, Any]:

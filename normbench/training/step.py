@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from normbench.settings.schema import Settings
+from normbench.training.distributed import ALONE, Ranks
 from normbench.training.optimizer import project, sgd
 
 Part = tuple[Tensor, Tensor]  # images and labels
@@ -21,16 +22,19 @@ class Step:
     """Forward, backward and update; `step(images, labels)` does the three.
 
     accumulate: so many parts of the images [B, 3, H, W] go through the network one after another,
-    whole workers each, and their gradients are added up: the same step in less memory.
+    whole workers each, and their gradients are added up: the same step in less memory. Of several
+    ranks each takes its own images, and they add up their gradients in the same way.
     `loss_sum` and `correct` count over the steps since `begin`, on the device.
     """
 
-    def __init__(self, model: nn.Module, settings: Settings, device: torch.device) -> None:
-        self.model, self.device = model, device
+    def __init__(
+        self, model: nn.Module, settings: Settings, device: torch.device, ranks: Ranks = ALONE
+    ) -> None:
+        self.model, self.device, self.ranks = model, device, ranks
         self.optimizer = sgd(model, settings)
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
         self.precision, self.label_smoothing = settings.precision, settings.label_smoothing
-        self.accumulate = settings.accumulate
+        self.accumulate = ranks.parts(settings)
         self.loss_sum, self.correct = (torch.zeros((), device=device) for _ in range(2))
 
     def begin(self) -> None:
@@ -42,6 +46,7 @@ class Step:
         parts = zip(images.chunk(self.accumulate), labels.chunk(self.accumulate), strict=True)
         for part in mean_of_statistics(self.model, parts, self.accumulate):
             self.backward(self.forward(*part))
+        self.join()
         self.update()
 
     def state(self) -> dict[str, Any]:
@@ -70,11 +75,19 @@ class Step:
             logits = self.model(images)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
         self.loss_sum += loss.detach() / self.accumulate
-        self.correct += (logits.argmax(1) == labels).sum()
-        return loss / self.accumulate
+        right = (logits.argmax(1) == labels).sum()
+        self.correct.add_(right, alpha=self.ranks.count)  # `join` takes the mean over the ranks
+        return loss / (self.accumulate * self.ranks.count)
 
     def backward(self, loss: Tensor) -> None:
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def join(self) -> None:
+        """Makes one step of those of all ranks: the sum of the gradients, and the mean of the running
+        statistics, each of which has moved linearly towards what its rank has seen."""
+        buffers = [b for b in self.model.buffers() if b.is_floating_point()]
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        self.ranks.add(gradients, averaged=[*buffers, self.loss_sum, self.correct])
 
     def update(self) -> None:
         self.scaler.step(self.optimizer)

@@ -60,11 +60,10 @@ class StreamedFeed:
         crops = centre(sizes, torch.arange(len(sizes)), self.size).of(self.test_)
         return self.batches(crops, side, test_batch(at_most, self.size))
 
-    def batches(self, crops: Crops, side: int | None, size: int) -> Iterator[Batch]:
-        """All of `crops` in batches of `size`, the last one as it comes."""
-        batches = [
-            crops.at(slice(first, first + size)) for first in range(0, len(crops.order), size)
-        ]
+    def batches(self, crops: Crops, side: int | None, size: int, every: int = 1) -> Iterator[Batch]:
+        """All of `crops` in batches of `size`, the last one as it comes; or one in `every` of them."""
+        starts = range(0, len(crops.order), every * size)
+        batches = [crops.at(slice(start, start + size)) for start in starts]
         requests = (
             self.request(batch.at(slice(first, first + CHUNK)), side)
             for batch in batches
@@ -102,6 +101,6 @@ class StreamedBatches(EpochBatches):
         self.check_step(step, size)
         if self.next != (step, size):
             rest = self.crops.at(slice(step * size, self.steps(size) * size))
-            self.coming = self.feed.batches(rest, self.side, size)
-        self.next = step + 1, size
+            self.coming = self.feed.batches(rest, self.side, size, self.stride)
+        self.next = step + self.stride, size
         return next(self.coming)
