@@ -8,8 +8,11 @@ pandas frames, without it
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from normbench.source_tree import Finder
 
 __version__ = "0.1.0"
 __all__ = [
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from normbench.norms.convert import convert_norms
     from normbench.report.frames import load_curves, load_evaluations, load_learned, load_runs
     from normbench.training.load import load_run
+
+sys.meta_path.append(Finder)
 
 HOMES = {
     "create_norm": "normbench.norms",

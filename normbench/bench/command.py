@@ -11,7 +11,7 @@ import torch
 from normbench.bench import growth, layers, step, study, table
 from normbench.bench.peers import PEERS
 from normbench.bench.timing import keep_freed_memory
-from normbench.errors import UserError, way_out
+from normbench.errors import FailedError, UserError, way_out
 from normbench.norms import NORMS
 from normbench.ops import BACKENDS
 from normbench.settings.bounds import MOST_JOBS
@@ -124,6 +124,12 @@ def bench_study(given: Given, compose: Compose) -> None:
 
 
 def bench_growth(given: Given, compose: Compose) -> None:
+    try:
+        from normbench.bench.growth_figure import figure
+    except ModuleNotFoundError as error:  # said before minutes of measuring, not after
+        raise FailedError(
+            f"bench growth draws a figure: {error}; pip install {error.name}"
+        ) from None
     values = given.values
     device, rounds = device_named(values.get("device", "auto")), values.get("rounds", 7)
     rows: list[growth.Row] = []
@@ -133,7 +139,7 @@ def bench_growth(given: Given, compose: Compose) -> None:
     path = out(values, "growth", device)
     table.write(path, rows, device, rounds)
     for kind in ("svg", "png"):
-        path.with_suffix(f".{kind}").write_bytes(growth.figure(rows, kind))
+        path.with_suffix(f".{kind}").write_bytes(figure(rows, kind))
 
 
 LAYERS: dict[str, Reader] = {

@@ -1,20 +1,15 @@
-"""`normbench bench growth`: time of a step for an image, by what can grow, and its figure."""
+"""`normbench bench growth`: time of a step for an image, by what can grow."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from matplotlib.style import context
-from matplotlib.ticker import LogLocator, NullLocator
 
 from normbench.bench.timing import Contender, Stopwatch, Times, interleaved
 from normbench.models import create_model
 from normbench.norms import NormFactory
-from normbench.report.figures.style import RULES, look, sheet
-from normbench.report.names import norm as name_of
 
 NORMS = ("bn", "frn", "gn", "sn")
 BASE = {"batch": 8, "workers": 1, "depth": 20, "pixels": 32}
@@ -83,33 +78,3 @@ def row(axis: str, norm: str, at: Mapping[str, int], times: Times) -> Row:
         backward_us_per_image=1e6 * times.parts[1] / images,
         us_per_image=1e6 * times.whole / images,
     )  # fmt: skip
-
-
-def figure(rows: Sequence[Row], kind: str) -> bytes:
-    """A panel an axis: microseconds for an image, both axes by factors; kind: svg or png."""
-    with context(RULES, after_reset=True):
-        drawing, axes = sheet(1, len(GROWS), 2.3, sharey=False)
-        looks = look({norm: norm for norm in NORMS})
-        for place, axis in zip(axes[0], GROWS, strict=True):
-            for norm in NORMS:
-                some = [r for r in rows if r.grows == axis and r.norm == norm]
-                x, y = [getattr(r, axis) for r in some], [r.us_per_image for r in some]
-                place.plot(x, y, label=name_of(norm), **looks[norm].line)
-            place.set_xscale("log", base=2)
-            place.set_yscale("log")
-            place.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-            place.yaxis.set_minor_locator(NullLocator())
-            place.set_xticks(GROWS[axis])
-            place.xaxis.set_major_formatter("{x:g}")
-            place.yaxis.set_major_formatter("{x:,g}")
-            place.xaxis.set_minor_locator(NullLocator())
-            fixed = ", ".join(f"{k} {v}" for k, v in BASE.items() if k != axis)
-            place.set_title(axis)
-            place.set_xlabel(fixed, fontsize=6)
-        axes[0][0].set_ylabel("µs for an image")
-        axes[0][0].legend()
-        out = io.BytesIO()
-        drawing.savefig(
-            out, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None
-        )
-    return out.getvalue()
