@@ -77,11 +77,11 @@ def bench_layers(given: Given, compose: Compose) -> None:
         device=device,
         rounds=values.get("rounds", 15),
     )
-    rows = []
-    for some in layers.measure(request):
-        table.show(f"{some[0].shape} {some[0].dtype}, {request.rounds} rounds", some)
-        rows += some
-    table.write(out(values, "layers", device), rows, device, request.rounds)
+    groups = (
+        (f"{some[0].shape} {some[0].dtype}, {request.rounds} rounds", some)
+        for some in layers.measure(request)
+    )
+    table.written(out(values, "layers", device), groups, device, request.rounds)
 
 
 def out(values: dict[str, Any], what: str, device: torch.device) -> Path:
@@ -97,12 +97,11 @@ def bench_step(given: Given, compose: Compose) -> None:
     peers = values.get("peers", ("plain",))
     for cell in cells:
         step.refuse(cell, peers)  # before the first is measured
-    rows: list[step.Row] = []
-    for some, cell in zip(asked, cells, strict=True):
-        new = step.measure(cell, peers, rounds)
-        table.show(" ".join(some), new)
-        rows += new
-    table.write(out(values, "step", device), rows, device, rounds)
+    groups = (
+        (" ".join(some), step.measure(cell, peers, rounds))
+        for some, cell in zip(asked, cells, strict=True)
+    )
+    table.written(out(values, "step", device), groups, device, rounds)
 
 
 STEPS = [  # what the goals of speed are about: small batches, and the usual one
@@ -118,9 +117,9 @@ def bench_study(given: Given, compose: Compose) -> None:
     gpus = torch.cuda.device_count() if device.type == "cuda" else 0
     jobs = values.get("jobs", (1, 2, 4, 8) if gpus else (1, 2))
     words = [f"device={device.type}", "epochs=2", *given.settings]
-    rows = list(study.measure(compose, words, jobs, gpus, values.get("seeds", 1)))
-    table.show(" ".join(words), rows)
-    table.write(out(values, "study", device), rows, device, 1)
+    rows = study.measure(compose, words, jobs, gpus, values.get("seeds", 1))
+    groups = ((" ".join(words), [row]) for row in rows)
+    table.written(out(values, "study", device), groups, device, 1)
 
 
 def bench_growth(given: Given, compose: Compose) -> None:
@@ -132,12 +131,9 @@ def bench_growth(given: Given, compose: Compose) -> None:
         ) from None
     values = given.values
     device, rounds = device_named(values.get("device", "auto")), values.get("rounds", 7)
-    rows: list[growth.Row] = []
-    for some in growth.measure(device, rounds):
-        table.show(f"by {some[0].grows}", some)
-        rows += some
     path = out(values, "growth", device)
-    table.write(path, rows, device, rounds)
+    groups = ((f"by {some[0].grows}", some) for some in growth.measure(device, rounds))
+    rows = table.written(path, groups, device, rounds)
     for kind in ("svg", "png"):
         path.with_suffix(f".{kind}").write_bytes(figure(rows, kind))
 

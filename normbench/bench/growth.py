@@ -6,10 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from normbench.bench.timing import Contender, Stopwatch, Times, interleaved
+from normbench.bench.inputs import pool
+from normbench.bench.timing import Contender, Replayed, Stopwatch, Times, interleaved
 from normbench.models import create_model
 from normbench.norms import NormFactory
+from normbench.training.cuda_graph import capture
 
 NORMS = ("bn", "frn", "gn", "sn")
 BASE = {"batch": 8, "workers": 1, "depth": 20, "pixels": 32}
@@ -47,7 +50,7 @@ def measure(device: torch.device, rounds: int) -> Iterator[list[Row]]:
 
 
 def contender(norm: str, at: Mapping[str, int], device: torch.device) -> Contender:
-    """A ResNet on random images, channels-last; forward and backward as two parts."""
+    """A ResNet on random images, channels-last; forward and backward as two parts, on CUDA by graphs."""
     options = {"groups": 8} if norm == "gn" else {}
     factory = NormFactory(norm, images=at["batch"], options=options)
     network = create_model("resnet", factory, classes=CLASSES, depth=at["depth"])
@@ -57,11 +60,20 @@ def contender(norm: str, at: Mapping[str, int], device: torch.device) -> Contend
     images = torch.randn(count, 3, at["pixels"], at["pixels"], device=device)
     images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.arange(count, device=device) % CLASSES
+
+    def forward() -> Tensor:
+        return torch.nn.functional.cross_entropy(network(images), labels)
+
+    def both() -> None:
+        torch.autograd.grad(forward(), parameters)
+
+    if device.type == "cuda":
+        return Replayed([capture(forward, pool()), capture(both, pool())], 1, device)
     watch = Stopwatch(device)
 
     def call() -> tuple[float, ...]:
         watch.lap()
-        loss = torch.nn.functional.cross_entropy(network(images), labels)
+        loss = forward()
         watch.lap()
         torch.autograd.grad(loss, parameters)
         watch.lap()

@@ -7,20 +7,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from normbench import ops
+from normbench.bench.inputs import Inputs, Shape, kept_tensors
 from normbench.bench.peers import BASELINE, baseline, groups, peer
-from normbench.bench.timing import Contender, Stopwatch, Times, interleaved
+from normbench.bench.timing import Contender, Times, interleaved
 from normbench.errors import UserError
 from normbench.norms import create_norm
+from normbench.training.cuda_graph import NotCapturedError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
 COPY = "copy"
-BEYOND_L2 = 192 << 20  # bytes over which inputs rotate on CUDA, so that no cache holds them all
 FORWARD, BACKWARD = 2, 3  # tensors of x's size that must move: x, y; and x, g, gx
-Shape = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,11 @@ class Request:
 class Row:
     """One contender: microseconds, ratios to the baseline, share of the copy's bandwidth.
 
+    Parameters are float32 and, where x is not, the layers run under autocast, as in training.
+
     ratio: to BatchNorm2d + ReLU in the same layout; ratio_best: this layout against the best of the
-    baseline's. kept: tensors of x's size kept for the backward pass.
+    baseline's. kept: tensors of x's size kept for the backward pass. rotates_mb: the inputs and incoming
+    gradients that take turns.
     """
 
     shape: str
@@ -59,6 +61,7 @@ class Row:
     ratio_best: float
     copy_share: float
     kept: float
+    rotates_mb: float
 
 
 def measure(request: Request) -> Iterator[list[Row]]:
@@ -76,27 +79,25 @@ def rows_of(request: Request, shape: Shape, dtype: str) -> list[Row]:
         contenders[layout, COPY, COPY] = inputs.copying()
         for norm, by, layer in layers(request, shape[1]):
             layer = layer.to(request.device).to(memory_format=LAYOUTS[layout])
-            if by in ("torch", "timm"):  # whose layers do not all take weights of another dtype
-                layer = layer.to(DTYPES[dtype])
             key = (layout, norm, by)
             try:
                 kept[key] = kept_tensors(by, layer, inputs.xs[0])
-            except UserError as error:  # instance statistics of 1×1 maps, say
-                print(f"normbench: {norm} on {'x'.join(map(str, shape))}: {error}", file=sys.stderr)
-                continue
-            contenders[key] = inputs.training(by, layer)
+                contenders[key] = inputs.training(by, layer)
+            except (UserError, NotCapturedError) as error:  # instance statistics of 1×1 maps, say
+                print(f"normbench: {norm} by {by} on {'x'.join(map(str, shape))}: {error}",
+                      file=sys.stderr)  # fmt: skip
     times = interleaved(contenders, request.rounds)
     best = min(times[layout, "bn", BASELINE].whole for layout in request.layouts)
     return [
         row(shape, dtype, key, t, times[key[0], "bn", BASELINE].whole, best,
-            times[key[0], COPY, COPY].whole, kept[key])
+            times[key[0], COPY, COPY].whole, kept[key], inputs.megabytes)
         for key, t in times.items() if key[1] != COPY
     ]  # fmt: skip
 
 
 def row(
     shape: Shape, dtype: str, key: tuple[str, str, str], t: Times,
-    same: float, best: float, copy: float, kept: float,
+    same: float, best: float, copy: float, kept: float, rotates: float,
 ) -> Row:  # fmt: skip
     layout, norm, by = key
     return Row(
@@ -110,6 +111,7 @@ def row(
         ratio_best=t.whole / best,
         copy_share=(FORWARD + BACKWARD) / 2 * copy / t.whole,  # a copy moves two tensors
         kept=kept,
+        rotates_mb=rotates,
     )  # fmt: skip
 
 
@@ -128,77 +130,3 @@ def layers(request: Request, channels: int) -> Iterator[tuple[str, str, nn.Modul
             layer = peer(kind, norm, channels)
             if layer is not None:
                 yield norm, kind, layer
-
-
-class Inputs:
-    """Inputs and incoming gradients of one shape: one pair on the CPU, several in turn on CUDA."""
-
-    def __init__(
-        self, shape: Shape, dtype: torch.dtype, layout: torch.memory_format, device: torch.device
-    ) -> None:
-        def fresh() -> Tensor:
-            return torch.randn(shape, device=device).to(dtype).contiguous(memory_format=layout)
-
-        one = fresh()
-        size = one.numel() * one.element_size()
-        pairs = max(1, BEYOND_L2 // (2 * size)) if device.type == "cuda" else 1
-        pairs = min(pairs, 64)
-        self.device = device
-        self.xs = [one.requires_grad_(), *(fresh().requires_grad_() for _ in range(pairs - 1))]
-        self.gs = [fresh() for _ in range(pairs)]
-        self.turn = 0
-
-    def next(self) -> tuple[Tensor, Tensor]:
-        self.turn = (self.turn + 1) % len(self.xs)
-        return self.xs[self.turn], self.gs[self.turn]
-
-    def training(self, by: str, layer: nn.Module) -> Contender:
-        """Forward and backward as two parts."""
-        parameters = list(layer.parameters())
-        watch = Stopwatch(self.device)
-
-        def call() -> tuple[float, ...]:
-            x, g = self.next()
-            with ops.use(backend_of(by)):
-                watch.lap()
-                y = layer(x)
-                watch.lap()
-                torch.autograd.grad(y, [x, *parameters], g.to(y.dtype))
-                watch.lap()
-            return watch.laps()
-
-        return call
-
-    def copying(self) -> Contender:
-        """One copy of a tensor of this size, as one part."""
-        watch = Stopwatch(self.device)
-        target = torch.empty_like(self.gs[0])
-
-        def call() -> tuple[float, ...]:
-            _, g = self.next()
-            watch.lap()
-            target.copy_(g)
-            watch.lap()
-            return watch.laps()
-
-        return call
-
-
-def backend_of(by: str) -> str:
-    return by.removeprefix("normbench ") if by.startswith("normbench ") else "auto"
-
-
-def kept_tensors(by: str, layer: nn.Module, x: Tensor) -> float:
-    """Bytes that the graph keeps for the backward pass, in units of x; parameters do not count."""
-    own = {p.data_ptr() for p in [*layer.parameters(), *layer.buffers()]}
-    storages: dict[int, int] = {}
-
-    def keep(t: Tensor) -> Tensor:
-        storage = t.untyped_storage()
-        if storage.data_ptr() not in own:
-            storages[storage.data_ptr()] = storage.nbytes()
-        return t
-
-    with ops.use(backend_of(by)), torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        layer(x)
-    return sum(storages.values()) / (x.numel() * x.element_size())

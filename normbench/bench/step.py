@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from normbench.bench import peers
-from normbench.bench.timing import Contender, Stopwatch, Times, interleaved
+from normbench.bench.timing import Contender, Replayed, Stopwatch, Times, interleaved
 from normbench.data import EpochBatches, dataset_info, stream
 from normbench.errors import UserError
 from normbench.models import create_model
 from normbench.ops import use
 from normbench.settings.schema import Settings
-from normbench.training.cuda_graph import NotCapturedError, Replay, captured
+from normbench.training.cuda_graph import NotCapturedError, captured
 from normbench.training.foreign import is_foreign
 from normbench.training.loop import Run
 from normbench.training.network import check, device_of
@@ -76,32 +76,39 @@ def refuse(settings: Settings, kinds: Sequence[str]) -> None:
 
 
 def measure(settings: Settings, kinds: Sequence[str], rounds: int) -> list[Row]:
-    """A row for ours and for each peer. All see the same images, cropped and flipped by us.
+    """A row for ours and for each peer; on CUDA, of each as a graph and without one.
 
-    A peer's layers pool over the whole batch × workers, since they know no workers.
+    All see the same images, cropped and flipped by us. A peer's layers pool over the whole
+    batch × workers, since they know no workers.
     """
     device, data = device_of(settings), data_of(settings)
     run = Run.start(settings, data, device)
-    contenders = {}
-    name, size = OURS, settings.sgd_batch
-    if device.type == "cuda" and settings.precision != "fp16":
-        run.model.train()
-        try:
-            replay = captured(run.step, run.plan(0), size)
-            contenders[OURS] = replaying(replay, run.plan(0))
-            run, name = Run.start(settings, data, device), f"{OURS}, no graph"
-        except NotCapturedError as error:
-            print(f"normbench: ours runs without a CUDA graph: {error}", file=sys.stderr)
-    contenders[name] = training(run.step, run.plan(0), size)
-    for kind in kinds:
-        network = on_layers_of(kind, settings).to(device)
-        if settings.channels_last:
-            network = network.to(memory_format=torch.channels_last)
-        step = Step(network, settings, device)
-        contenders[named(kind, settings)] = training(step, run.plan(0), size)
+    size, contenders = settings.sgd_batch, {}
+    graphs = device.type == "cuda" and settings.precision != "fp16"
     with use(settings.ops):
+        for by in (OURS, *kinds):
+            name = by if by == OURS else named(by, settings)
+            if graphs:
+                try:
+                    step = run.step if by == OURS else peers_step(by, settings, device)
+                    contenders[name] = replaying(step, run.plan(0), size)
+                except NotCapturedError as error:
+                    print(f"normbench: {name} runs without a CUDA graph: {error}", file=sys.stderr)
+                run = Run.start(settings, data, device) if by == OURS else run
+                name = f"{name}, no graph"
+            step = run.step if by == OURS else peers_step(by, settings, device)
+            contenders[name] = training(step, run.plan(0), size)
         found = interleaved(contenders, rounds)
-    return [row(settings, by, times, found[OURS]) for by, times in found.items()]
+    ours = found.get(OURS) or found[f"{OURS}, no graph"]
+    return [row(settings, by, times, ours) for by, times in found.items()]
+
+
+def peers_step(kind: str, settings: Settings, device: torch.device) -> Step:
+    """The step of the settings' network on layers of a peer."""
+    network = on_layers_of(kind, settings).to(device)
+    if settings.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    return Step(network, settings, device)
 
 
 def training(step: Step, shown: EpochBatches, size: int) -> Contender:
@@ -125,17 +132,11 @@ def training(step: Step, shown: EpochBatches, size: int) -> Contender:
     return call
 
 
-def replaying(replay: Replay, shown: EpochBatches) -> Contender:
-    """The whole step as one part, at learning rate 0."""
-    watch, numbers = Stopwatch(replay.slots[0].device), endless(shown.steps(replay.size))
-
-    def call() -> tuple[float, ...]:
-        watch.lap()
-        replay(shown, next(numbers))
-        watch.lap()
-        return watch.laps()
-
-    return call
+def replaying(step: Step, shown: EpochBatches, size: int) -> Contender:
+    """The whole step as one part, at learning rate 0. NotCapturedError where it is no graph."""
+    step.model.train()
+    replay, numbers = captured(step, shown, size), endless(shown.steps(size))
+    return Replayed([lambda: replay(shown, next(numbers))], 1, step.device)
 
 
 def endless(count: int) -> Iterator[int]:

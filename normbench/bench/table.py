@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,19 @@ def text(value: object) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def written(
+    path: Path, groups: Iterable[tuple[str, Sequence[Any]]], device: torch.device, rounds: int
+) -> list[Any]:
+    """All rows of the groups, each of which is shown under its title, and written, when it comes."""
+    rows: list[Any] = []
+    for title, some in groups:
+        show(title, some)
+        rows += some
+        write(path, rows, device, rounds)
+    print(f"written to {path}")
+    return rows
+
+
 def write(path: Path, rows: Sequence[Any], device: torch.device, rounds: int) -> None:
     """The CSV, each row with device, versions, commit and rounds."""
     where = {"device": device_name(device), **versions(), "commit": git_commit(), "rounds": rounds}
@@ -58,4 +71,3 @@ def write(path: Path, rows: Sequence[Any], device: torch.device, rounds: int) ->
         write_atomically(path, out.getvalue())
     except OSError as error:
         raise FailedError(f"{path}: {error.strerror}; choose another folder with out=DIR") from None
-    print(f"written to {path}")

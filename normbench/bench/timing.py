@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import statistics
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ Parts = tuple[float, ...]  # seconds of each part of one call
 Contender = Callable[[], Parts]
 WARM_UP = 3  # calls before the first that counts
 TURN = 0.02  # seconds of a contender's turn in a round, at least
+REPLAYS = 20  # of a graph between two events, so that launching it from Python costs nothing
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,28 @@ class Stopwatch:
         return tuple(a.elapsed_time(b) / 1000 for a, b in pairs)  # type: ignore[union-attr,arg-type]
 
 
+class Replayed:
+    """A contender of CUDA graphs: REPLAYS replays of each between two events; seconds of one pass.
+
+    replays: each does what the one before it does, and more, `passes` times; what is more is a part.
+    """
+
+    def __init__(
+        self, replays: Sequence[Callable[[], object]], passes: int, device: torch.device
+    ) -> None:
+        self.replays, self.watch = replays, Stopwatch(device)
+        self.passes = REPLAYS * passes
+
+    def __call__(self) -> Parts:
+        self.watch.lap()
+        for replay in self.replays:
+            for _ in range(REPLAYS):
+                replay()
+            self.watch.lap()
+        each = [seconds / self.passes for seconds in self.watch.laps()]
+        return tuple(b - a for a, b in zip([0.0, *each], each, strict=False))
+
+
 def interleaved(contenders: Mapping[K, Contender], rounds: int) -> dict[K, Times]:
     """Every contender once a round for a turn of `TURN` seconds or one call; its times by name.
 
@@ -85,7 +108,8 @@ def interleaved(contenders: Mapping[K, Contender], rounds: int) -> dict[K, Times
 def calls_in_a_turn(contender: Contender) -> int:
     for _ in range(WARM_UP):
         seconds = sum(contender())
-    return max(1, round(TURN / max(seconds, 1e-7)))
+    passes = contender.passes if isinstance(contender, Replayed) else 1
+    return max(1, round(TURN / max(seconds * passes, 1e-7)))
 
 
 def times(rows: list[Parts]) -> Times:

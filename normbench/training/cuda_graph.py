@@ -53,8 +53,12 @@ def captured(step: Step, batches: EpochBatches, size: int) -> Replay:
         raise NotCapturedError(str(error).splitlines()[0]) from error
 
 
-def capture(once: Callable[[], None]) -> Callable[[], None]:
-    """What replays `once`, which runs WARM_UP times first, on a stream of its own."""
+def capture(once: Callable[[], object], pool: tuple[int, int] | None = None) -> Callable[[], None]:
+    """What replays `once`, which runs WARM_UP times first, on a stream of its own.
+
+    pool: of `torch.cuda.graph_pool_handle`; graphs that share one use the same memory, one after
+    another, so that what one leaves is gone when the next has run.
+    """
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -62,7 +66,7 @@ def capture(once: Callable[[], None]) -> Callable[[], None]:
             once()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, pool=pool):
         once()
     replay: Callable[[], None] = graph.replay
     return replay

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from normbench import create_norm, ops
-from normbench.bench import growth, layers, peers, study, timing
+from normbench.bench import growth, inputs, peers, study, table, timing
 from normbench.bench.step import PeerFactory
 from normbench.cli import main as cli
 from normbench.data import Dataset
@@ -74,6 +74,109 @@ def test_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert row["rounds"] == "2"
 
 
+class FakeEvent:
+    """Records itself in `done`; the elapsed time is the number of what was done in between."""
+
+    done: list[str] = []  # noqa: RUF012
+
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self) -> None:
+        self.at = len(self.done)
+
+    def elapsed_time(self, end: FakeEvent) -> float:
+        return 1000.0 * sum(int(what) for what in self.done[self.at : end.at])
+
+
+@pytest.fixture
+def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    FakeEvent.done = []
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    return FakeEvent.done
+
+
+def test_graphs_are_replayed_between_two_events(fake_cuda: list[str]) -> None:
+    """20 times each; 2 passes in a replay; a part is what is more than in the graph before."""
+    graphs = [lambda: fake_cuda.append("2"), lambda: fake_cuda.append("6")]
+    contender = timing.Replayed(graphs, 2, torch.device("cuda"))
+    assert contender() == (1, 2)
+    assert fake_cuda == ["2"] * 20 + ["6"] * 20
+    assert timing.calls_in_a_turn(contender) == 1
+
+
+def test_layers_are_captured_forward_and_then_with_backward(
+    monkeypatch: pytest.MonkeyPatch, fake_cuda: list[str]
+) -> None:
+    """On CUDA every input of the rotation goes through, in one memory; here the graphs are calls."""
+    captured = []
+
+    def capture(once: Callable[[], None], pool: object) -> Callable[[], None]:
+        captured.append(pool)
+        return once
+
+    monkeypatch.setattr(inputs, "capture", capture)
+    monkeypatch.setattr(inputs, "pool", lambda: "pool")
+    monkeypatch.setattr(inputs, "BEYOND_L2", 3 * 2 * 4 * 72 - 1)  # of three pairs, less a byte
+    monkeypatch.setattr(timing, "REPLAYS", 2)
+    monkeypatch.setattr(inputs, "pairs", lambda size, cuda, of=inputs.pairs: of(size, cuda=True))
+    some = inputs.Inputs((2, 4, 3, 3), torch.float32, torch.channels_last, torch.device("cpu"))
+    assert len(some.xs) == len(some.gs) == 3
+    some.device = torch.device("cuda")
+    seen: list[tuple[str, int]] = []
+
+    class Layer(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            number = next(i for i, one in enumerate(some.xs) if one is x)
+            seen.append(("forward", number))
+            y = x * 2
+            if torch.is_grad_enabled():
+                y.register_hook(lambda g: seen.append(("backward", number)))
+            return y
+
+    contender = some.training("torch", Layer())
+    assert captured == ["pool", "pool"]
+    seen.clear()
+    contender()
+    forward = [("forward", i) for i in range(3)]
+    both = [(way, i) for i in range(3) for way in ("forward", "backward")]
+    assert seen == forward * 2 + both * 2
+
+
+def test_inputs_rotate_beyond_the_l2() -> None:
+    for size in (1 << 17, 1 << 20, 1 << 26, 1 << 30):
+        count = inputs.pairs(size, cuda=True)
+        assert 2 * size * count >= min(inputs.BEYOND_L2, 2 * size * inputs.MOST_PAIRS)
+        assert count == 1 or 2 * size * (count - 1) < inputs.BEYOND_L2
+    assert 2 * (1 << 17) * inputs.pairs(1 << 17, cuda=True) > 60 << 20  # an H200's
+    assert inputs.pairs(1, cuda=False) == 1
+
+
+def test_parameters_stay_float32_under_autocast() -> None:
+    """As users of torch's layers have them."""
+    some = inputs.Inputs((2, 8, 4, 4), torch.bfloat16, torch.contiguous_format, torch.device("cpu"))
+    seen = []
+    for layer in (peers.baseline(8), torch.nn.Conv2d(8, 8, 1)):
+        layer.register_forward_hook(lambda m, x, y: seen.append((x[0].dtype, y.dtype)))
+        some.training("torch", layer)()
+        assert all(p.dtype is torch.float32 for p in layer.parameters())
+    assert seen == [(torch.bfloat16, torch.bfloat16)] * 4  # for the incoming gradient, and timed
+
+
+def test_rows_are_written_as_they_come(tmp_path: Path) -> None:
+    """What was measured before a failure is kept."""
+
+    def groups() -> Iterator[tuple[str, list[growth.Row]]]:
+        yield "first", [growth.Row("batch", "bn", 1, 1, 8, 8, 1.0, 2.0, 3.0)]
+        raise RuntimeError("the device is gone")
+
+    path = tmp_path / "some.csv"
+    with pytest.raises(RuntimeError, match="gone"):
+        table.written(path, groups(), torch.device("cpu"), 1)
+    assert [row["us_per_image"] for row in rows_in(path)] == ["3"]
+
+
 @pytest.mark.parametrize("backend", ["auto", "eager"])
 @pytest.mark.parametrize("norm", ["bn", "frn", "sn", "bin", "rbn", "gn"])
 def test_only_x_is_kept_for_the_backward(norm: str, backend: str) -> None:
@@ -82,8 +185,8 @@ def test_only_x_is_kept_for_the_backward(norm: str, backend: str) -> None:
     options = {"groups": 4} if norm == "gn" else {}
     layer = create_norm(norm, 8, activation="auto", **options)
     with ops.use(backend):
-        assert 1 <= layers.kept_tensors(f"normbench {backend}", layer, x) < 1.1
-    assert 2 <= layers.kept_tensors("torch", peers.baseline(8), x) < 2.1
+        assert 1 <= inputs.kept_tensors(f"normbench {backend}", layer, x) < 1.1
+    assert 2 <= inputs.kept_tensors("torch", peers.baseline(8), x) < 2.1
 
 
 @pytest.mark.parametrize("norm", peers.FORMULAS)
