@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -114,10 +115,9 @@ class Inputs:
 
 
 @functools.cache
-def pool() -> tuple[int, int]:
+def pool() -> Any:
     """The memory of all graphs, whose results nobody reads."""
-    handle: tuple[int, int] = torch.cuda.graph_pool_handle()
-    return handle
+    return torch.cuda.graph_pool_handle()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,7 +54,7 @@ def captured(step: Step, batches: EpochBatches, size: int) -> Replay:
         raise NotCapturedError(str(error).splitlines()[0]) from error
 
 
-def capture(once: Callable[[], object], pool: tuple[int, int] | None = None) -> Callable[[], None]:
+def capture(once: Callable[[], object], pool: Any = None) -> Callable[[], None]:
     """What replays `once`, which runs WARM_UP times first, on a stream of its own.
 
     pool: of `torch.cuda.graph_pool_handle`; graphs that share one use the same memory, one after
