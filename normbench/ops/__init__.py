@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Hashable
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ from torch.autograd import Function
 from normbench.errors import UserError, did_you_mean
 from normbench.ops import definition, reference
 from normbench.ops.reference import LowerBound
+
+if TYPE_CHECKING:
+    from normbench.ops.mix.autograd import Way
 
 __all__ = ["LowerBound", "Planes", "mapped", "use"]
 
@@ -78,6 +81,20 @@ def _backend(x: Tensor) -> ModuleType:
     return reference
 
 
+def _way(x: Tensor) -> Way | None:
+    """How traced mixes are executed for x; None: not at all."""
+    backend = _backend(x)
+    if backend is reference:
+        return None
+    if backend.__name__.endswith(".cpu"):
+        from normbench.ops.mix.autograd import CPU
+
+        return CPU
+    from normbench.ops.triton.fused import GPU
+
+    return GPU
+
+
 def mapped(
     module: nn.Module,
     mix: Callable[..., tuple[Tensor, Tensor]],
@@ -91,15 +108,16 @@ def mapped(
 
     moments() gives the mean and the variance of the planes of x [N, C, H, W]. traceable: `mix` depends
     on nothing but its arguments, the module's own parameters, buffers and plain attributes (numbers,
-    words, functions, tuples of them), and `state`; and it changes nothing but the buffers. On the CPU it
-    is then traced once for each shape and executed by compiled code.
+    words, functions, tuples of them), and `state`; and it changes nothing but the buffers. It is then
+    traced once for each shape, and executed by compiled code on the CPU, by one kernel on a GPU.
     """
     if definition.transformed():
         return definition.norm(module, mix, x, lower_bound)
-    if traceable and x.is_cpu and use.chosen in ("auto", "cpu"):
+    way = _way(x) if traceable else None
+    if way is not None:
         from normbench.ops.mix.autograd import fused
 
-        y = fused(module, mix, x, lower_bound, state)
+        y = fused(module, mix, x, lower_bound, state, way)
         if y is not None:
             return y
     planes = Planes(x)

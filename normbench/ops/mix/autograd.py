@@ -1,4 +1,6 @@
-"""A whole norm on the CPU as one function of autograd: its two passes and, between them, its program.
+"""A whole norm as one function of autograd: its two passes and, between them, its program.
+
+Here is that of the CPU, and the cache of programs for it and for GPUs (`ops.triton.fused`).
 
 It computes what `Planes` and the norm's own sentences compute. A norm that declares itself traceable and
 is not, is warned of, and computed in their way.
@@ -9,7 +11,8 @@ from __future__ import annotations
 import functools
 import types
 import warnings
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,7 @@ from torch.nn import Parameter
 
 from normbench.errors import UserError
 from normbench.ops import cpu, definition
+from normbench.ops.mix.again import Again
 from normbench.ops.mix.layout import OWN, layout_of
 from normbench.ops.mix.program import Mix, Program, program_of
 from normbench.ops.reference import LowerBound
@@ -30,14 +34,34 @@ MOST_PROGRAMS = 512  # an attribute that changes with each step must not fill th
 FUNCTIONS = types.FunctionType, types.MethodType, functools.partial
 PLAIN = (int, float, str, tuple, np.generic, type(None), *FUNCTIONS)
 
-_executables: dict[Hashable, Executable | None] = {}
+
+@dataclass(frozen=True)
+class Way:
+    """How programs are executed. serves: for which x; most_planes: images × channels at most;
+    executable: of a program and its [N, C], None where it is better done by torch; function: of
+    autograd, `function.apply(x, executable, lower_bound, own, again, *learned)`; copies: whether a
+    forward pass copies buffers for the derivative of its gradient (see `Again`)."""
+
+    serves: Callable[[Tensor], bool]
+    most_planes: int
+    executable: Callable[[Program, tuple[int, int]], Any]
+    function: type[Function]
+    copies: bool
+
+
+_executables: dict[Hashable, Any] = {}
 
 
 def fused(
-    module: nn.Module, mix: Mix, x: Tensor, lower_bound: LowerBound, state: Hashable
+    module: nn.Module,
+    mix: Mix,
+    x: Tensor,
+    lower_bound: LowerBound,
+    state: Hashable,
+    way: Way,
 ) -> Tensor | None:
     """`ops.mapped` of a traceable `mix`; None where it cannot be done this way."""
-    if x.shape[0] * x.shape[1] > MOST_PLANES or not cpu.serves(x):
+    if x.shape[0] * x.shape[1] > way.most_planes or not way.serves(x):
         return None
     tensors = module._parameters | module._buffers
     bound = None
@@ -48,6 +72,7 @@ def fused(
         tuple([item for item in vars(module).items() if isinstance(item[1], PLAIN)]),
         tuple([(k, t) if t is None else (k, t.shape, t.dtype, t.requires_grad)
                for k, t in tensors.items()]),
+        way,
     )  # fmt: skip
     try:
         executable = _executables[key]
@@ -61,23 +86,26 @@ def fused(
                 " anew each time"
             )
             return None
-        executable = _executables[key] = traced(module, mix, x, bound)
+        executable = _executables[key] = traced(module, mix, x, bound, way)
     if executable is None:
         return None
     own = [tensors[name] for name in executable.own]
     learned = [tensors[name] for name in executable.program.gradients]
-    if not all(in_one_piece(t) for t in own + learned):
+    if not all(in_one_piece(t, x.device) for t in own + learned):
         return None
-    again = Again(module, mix, lower_bound, list(executable.program.gradients))
-    y: Tensor = _Fused.apply(x, executable, lower_bound, own, again, *learned)
+    gradients = list(executable.program.gradients)
+    again = Again(module, mix, lower_bound, gradients, copies=way.copies)
+    y: Tensor = way.function.apply(x, executable, lower_bound, own, again, *learned)
     return y
 
 
-def in_one_piece(t: Tensor | None) -> bool:
-    return t is not None and t.is_cpu and t.is_contiguous() and type(t) in (Tensor, Parameter)
+def in_one_piece(t: Tensor | None, device: torch.device) -> bool:
+    if t is None or t.device != device:
+        return False
+    return t.is_contiguous() and type(t) in (Tensor, Parameter)
 
 
-def traced(module: nn.Module, mix: Mix, x: Tensor, bound: str | None) -> Executable | None:
+def traced(module: nn.Module, mix: Mix, x: Tensor, bound: str | None, way: Way) -> Any:
     """The executable of a mix; None where it has none, which is warned of once for each class.
 
     None without a warning where the module's numbers are not float32, or the lower bound is not its
@@ -88,7 +116,7 @@ def traced(module: nn.Module, mix: Mix, x: Tensor, bound: str | None) -> Executa
         return None
     n, c, h, w = x.shape
     try:
-        return Executable(program_of(module, mix, (n, c), h * w, bound))
+        return way.executable(program_of(module, mix, (n, c), h * w, bound), (n, c))
     except UserError:
         raise
     except Exception as error:
@@ -132,42 +160,6 @@ class Executable:
     def addresses(self, bases: list[int], *names: str) -> list[int]:
         """Of some of the program's ends, from the addresses of the bases."""
         return [bases[base] + 4 * start for base, start in map(self.at.__getitem__, names)]
-
-
-class Again:
-    """What a norm was in a forward pass, to compute it once more by the definition."""
-
-    def __init__(
-        self, module: nn.Module, mix: Mix, lower_bound: LowerBound, learned: list[str]
-    ) -> None:
-        self.module, self.mix, self.training = module, mix, module.training
-        self.lower_bound, self.learned = lower_bound, learned
-        self.parameters, buffers = dict(module._parameters), module._buffers
-        self.versions = [t._version for t in self.parameters.values() if t is not None]
-        self.buffers = dict(buffers)
-        if not getattr(module, "repeatable", True):  # it reads what it then changes
-            self.buffers = {k: t if t is None else t.clone() for k, t in buffers.items()}
-
-    def norm(self, x: Tensor, *learned: Tensor) -> Tensor:
-        """The same output, by operations that torch can differentiate again; no buffer changes."""
-        if self.versions != [t._version for t in self.parameters.values() if t is not None]:
-            raise RuntimeError(
-                f"a parameter of {type(self.module).__name__} was changed between its forward pass"
-                " and the derivative of its gradient"
-            )
-        now = {key: vars(self.module)[key] for key in ("_parameters", "_buffers", "training")}
-        buffers = {k: t if t is None else t.clone() for k, t in self.buffers.items()}
-        parameters = self.parameters | dict(zip(self.learned, learned, strict=True))
-        bound = self.lower_bound
-        for name, t in self.parameters.items():
-            bound = parameters[name] if t is bound and t is not None else bound
-        try:
-            vars(self.module).update(
-                _parameters=parameters, _buffers=buffers, training=self.training
-            )
-            return definition.norm(self.module, self.mix, x, bound)
-        finally:
-            vars(self.module).update(now)
 
 
 class _Fused(Function):
@@ -229,3 +221,6 @@ class _Fused(Function):
             gx = torch.empty_like(x)
             cpu.run("affine_of_two", x, step, *pixels, p, q, gx.data_ptr())
         return gx, None, None, None, None, *gradients
+
+
+CPU = Way(cpu.serves, MOST_PLANES, lambda program, planes: Executable(program), _Fused, copies=True)

@@ -161,12 +161,12 @@ def check(program: Program, tensors: Mapping[str, Tensor], integers: set[int]) -
 
 @contextmanager
 def copied(module: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """The module's own tensors by name: copies, which it has in their place until the end."""
+    """The module's own tensors by name: copies on the CPU, which it has in their place until the end."""
     owned = module._parameters, module._buffers
     with torch.inference_mode(False), torch.no_grad():
         copies = [
             {
-                name: t if t is None else whole(t).requires_grad_(t.requires_grad)
+                name: t if t is None else whole(t.cpu()).requires_grad_(t.requires_grad)
                 for name, t in of_kind.items()
             }
             for of_kind in owned

@@ -1,5 +1,7 @@
 """The four functions of `reference` as one pass each over memory, on a GPU, by Triton.
 
+What lies between two of them is one kernel more, made from a norm's own steps: see `fused`.
+
 One kernel a function; where a plane is too large for one program, a second tiny one adds up the parts.
 Nothing waits for the device, nothing is tuned at run time: CUDA graphs can capture it. What the kernels
 cannot do, `reference` does. With TRITON_INTERPRET=1 they run on the CPU, slowly, to be tested.
@@ -46,15 +48,20 @@ def serves(x: Tensor) -> bool:
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     if not serves(x):
         return reference.moments(x)
-    tile = _tile(x, steps=8, loops=True)
     mean, var = (_numbers(x) for _ in range(2))
+    moments_into(x, mean, var)
+    return mean, var
+
+
+def moments_into(x: Tensor, mean: Tensor, var: Tensor) -> None:
+    """The moments of x, of which `serves` is true, into memory [N, C] that is there."""
+    tile = _tile(x, steps=8, loops=True)
     if tile.parts == 1:
         _run("moments", x, tile, x, mean, var)
     else:
         of_parts = _numbers(x, 2, tile.parts)
         _run("moments", x, tile, x, *of_parts)
         _join("pooled", tile, of_parts, mean, var, x[0, 0].numel(), tile.part)
-    return mean, var
 
 
 def affine(x: Tensor, scale: Tensor, shift: Tensor, lower_bound: LowerBound) -> Tensor:
@@ -70,17 +77,33 @@ def sums(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     if not serves(x) or g.dtype not in DTYPES or not _float32(scale, shift):
         return reference.sums(x, g, scale, shift, lower_bound)
-    tile = _tile(x, steps=4, loops=True)
     sum_g, sum_gx = (_numbers(x) for _ in range(2))
     below = None if lower_bound is None else _numbers(x)
-    given = x, _like(g, x), *_map(scale, shift, lower_bound)
+    sums_into(x, _like(g, x), scale, shift, lower_bound, sum_g, sum_gx, below)
+    return sum_g, sum_gx, below
+
+
+def sums_into(
+    x: Tensor,
+    g: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    lower_bound: LowerBound,
+    sum_g: Tensor,
+    sum_gx: Tensor,
+    below: Tensor | None,
+) -> None:
+    """The sums, of x that `serves` and of g in its memory format, into memory [N, C] that is there."""
+    tile = _tile(x, steps=4, loops=True)
+    if lower_bound is None:
+        below = None
+    given = x, g, *_map(scale, shift, lower_bound)
     if tile.parts == 1:
         _run("sums", x, tile, *given, sum_g, sum_gx, below)
     else:
         of_parts = _numbers(x, 3, tile.parts)
-        _run("sums", x, tile, *given, *of_parts[:2], None if lower_bound is None else of_parts[2])
+        _run("sums", x, tile, *given, *of_parts[:2], None if below is None else of_parts[2])
         _join("added", tile, of_parts, sum_g, sum_gx, below)
-    return sum_g, sum_gx, below
 
 
 def affine_of_two(
@@ -120,6 +143,12 @@ def failure(device: torch.device) -> str:
         return " ".join(f"{type(error).__name__}: {error}".split())
 
 
+def start(x: Tensor, kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
+    """Starts a kernel on the device of x: the one place where kernels are launched."""
+    with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
+        kernel[grid](*arguments, **options, **OPTIONS)
+
+
 def _run(name: str, x: Tensor, tile: Tile, *arguments: Tensor | float | None) -> None:
     """Starts one of the kernels that take x [N, C, H, W] by tiles."""
     from normbench.ops.triton import kernels
@@ -127,13 +156,13 @@ def _run(name: str, x: Tensor, tile: Tile, *arguments: Tensor | float | None) ->
     n, c, h, w = x.shape
     images, planes = (n, c) if tile.last else (1, n * c)
     blocks = -(-planes // tile.planes)
-    with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
-        getattr(kernels, name)[(blocks * tile.parts, images)](
-            *arguments, c, h * w, n * c, tile.parts, tile.tiles,
-            LAST=tile.last, ALIGN=tile.align, BLOCKS=blocks if tile.last else 1,
-            STEPS=tile.steps, PIXELS=tile.pixels, PLANES=tile.planes,
-            num_warps=tile.warps, maxnreg=REGISTERS.get(name), **OPTIONS,
-        )  # fmt: skip
+    start(
+        x, getattr(kernels, name), (blocks * tile.parts, images),
+        *arguments, c, h * w, n * c, tile.parts, tile.tiles,
+        LAST=tile.last, ALIGN=tile.align, BLOCKS=blocks if tile.last else 1,
+        STEPS=tile.steps, PIXELS=tile.pixels, PLANES=tile.planes,
+        num_warps=tile.warps, maxnreg=REGISTERS.get(name),
+    )  # fmt: skip
 
 
 def _join(name: str, tile: Tile, of_parts: Tensor, *arguments: Tensor | int | None) -> None:
@@ -141,11 +170,10 @@ def _join(name: str, tile: Tile, of_parts: Tensor, *arguments: Tensor | int | No
     from normbench.ops.triton import kernels
 
     planes = of_parts[0, 0].numel()
-    with torch.cuda.device_of(of_parts):  # type: ignore[no-untyped-call]
-        getattr(kernels, name)[(-(-planes // JOINED),)](
-            of_parts, *arguments, planes, tile.parts,
-            PARTS=power(tile.parts), PLANES=JOINED, **OPTIONS,
-        )  # fmt: skip
+    start(
+        of_parts, getattr(kernels, name), (-(-planes // JOINED),), of_parts, *arguments,
+        planes, tile.parts, PARTS=power(tile.parts), PLANES=JOINED,
+    )  # fmt: skip
 
 
 def _tile(x: Tensor, steps: int, loops: bool) -> Tile:

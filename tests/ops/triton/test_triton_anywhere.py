@@ -43,6 +43,19 @@ def test_the_kernels_under_the_interpreter():
     assert passed and int(passed[1]) > 80
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="test_generated runs on the GPU itself")
+def test_the_generated_kernels_under_the_interpreter():
+    pytest.importorskip("triton")
+    run = python(
+        "-m", "pytest", str(HERE / "test_generated.py"), "--noconftest", "-p", "no:cacheprovider",
+        TRITON_INTERPRET="1", OMP_NUM_THREADS="1",
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    passed = re.search(r"(\d+) passed", run.stdout)
+    assert passed and int(passed[1]) > 8
+
+
 COMPILE = """
 import sys, torch, triton
 from triton.backends.compiler import GPUTarget
@@ -116,6 +129,63 @@ def test_loads_and_stores_are_of_16_bytes(form, dtype, shape):
         assert int(loads) > 0 or name in ("pooled", "added")
         assert int(stores) > 0 or not name.startswith("affine")
         assert (short_loads, short_stores) == ("0", "0")
+
+
+GENERATED = """
+import re, subprocess, sys, tempfile, torch, triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
+from normbench import create_norm, ops
+from normbench.ops import triton as ours
+
+class NoGPU:  # one that compiles for compute capability 9.0 and starts nothing
+    def get_current_target(self): return GPUTarget("cuda", 90, 32)
+    def get_current_device(self): return 0
+    def get_current_stream(self, device): return 0
+
+def compiled(kernel, *arguments, grid, warmup, **options):
+    if kernel.__name__ != "kernel":
+        return
+    made = start(kernel, *arguments, grid=grid, warmup=True, **options)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(made.asm["cubin"])
+        file.flush()
+        command = [triton.knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    use = dict(re.findall(r"(REG|STACK|LOCAL):([0-9]+)", said))
+    print(grid[0], made.asm["ptx"].count("atom."), use["STACK"], use["LOCAL"], use["REG"])
+
+driver.set_active(NoGPU())
+start, JITFunction.run = JITFunction.run, compiled
+ours.serves = lambda x: True
+from normbench.ops.triton import fused
+fused.GPU = fused.Way(ours.serves, fused.MOST_PLANES, fused.executable, fused.Fused, False)
+name, *shape = sys.argv[1:]
+n, c = map(int, shape)
+with ops.use("triton"):
+    norm = create_norm(name, c, activation="auto", images=2)
+    norm(torch.ones(n, c, 2, 2, requires_grad=True)).sum().backward()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("norm", "n", "c", "programs"), [("bn", 64, 32, 4), ("ln", 64, 16, 2), ("sn", 4, 16, 1)]
+)
+def test_generated_kernels_use_registers_alone(norm, n, c, programs):
+    """No spills, no local memory, no atomics, for each direction."""
+    pytest.importorskip("triton")
+    run = python("-W", "error", "-c", GENERATED, norm, str(n), str(c), TRITON_INTERPRET="0")
+    if "Cannot find ptxas" in run.stderr:
+        pytest.skip("no assembler")
+    assert run.returncode == 0, run.stderr
+    found = [list(map(int, line.split())) for line in run.stdout.splitlines()]
+    assert len(found) == 2
+    assert found[0][0] == programs
+    for _, atomics, stack, local, registers in found:
+        assert (atomics, stack, local) == (0, 0, 0)
+        assert registers < 128
 
 
 @given(

@@ -1,0 +1,214 @@
+"""Norms on a GPU as six launches: the generated kernels against float64, and their number.
+
+On a GPU, or, where TRITON_INTERPRET=1, on the CPU (`test_triton_anywhere` starts that).
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from normbench import create_norm, ops
+from normbench.norms import PlaneNorm, pool, standardize
+from normbench.norms.base import without_tracking
+from normbench.ops import triton
+from normbench.ops.mix import autograd
+from normbench.ops.triton import cut, fused, source
+
+from ...cases import each
+from ...norms.table import PLANE_ROWS, Row, gradients, images, perturbed
+
+GPU = torch.cuda.is_available()
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+pytestmark = [
+    pytest.mark.skipif(not (GPU or INTERPRETED), reason="no GPU and no interpreter"),
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),  # numpy's, of numbers that are masked
+]
+DEVICE = "cuda" if GPU else "cpu"
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
+TRACEABLE = [row for row in PLANE_ROWS if row.traceable and row.norm != "custom"]
+MEMORY = (
+    "empty",
+    "empty_like",
+    "empty_strided",
+    "new_empty",
+    "detach",
+    "alias",
+)  # no kernel of torch
+
+
+class PairNorm(PlaneNorm):
+    """The norm of one's own of the README."""
+
+    traceable = True
+    per_image = True
+
+    def mix(self, moments: Any) -> Any:
+        return standardize(pool(moments, channels=2), eps=1e-5)
+
+
+class Launches(TorchDispatchMode):
+    """Counts what would be a kernel of torch: every operation that is neither a view nor memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, inputs: Any = (), named: Any = None
+    ) -> Any:
+        name = function.__name__.split(".")[0]
+        if not function.is_view and name not in MEMORY:
+            self.seen.append(name)
+        return function(*inputs, **(named or {}))
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the kernels that are started; no mix is traced before."""
+    names: list[str] = []
+    start = triton.start
+
+    def noted(x: Tensor, kernel: Any, *arguments: Any, **options: Any) -> None:
+        names.append(kernel.__name__)
+        start(x, kernel, *arguments, **options)
+
+    assert triton.works(torch.zeros((), device=DEVICE).device)
+    monkeypatch.setattr(triton, "start", noted)
+    monkeypatch.setattr(autograd, "_executables", {})
+    return names
+
+
+@pytest.fixture
+def many_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program for each image or two channels, in the reverse order, and loops of 8 numbers."""
+    monkeypatch.setattr(cut, "WORTH", 1)
+    monkeypatch.setattr(cut, "SECTOR", 2)
+    monkeypatch.setattr(fused, "WARP", 2)
+    monkeypatch.setattr(source, "FOUR", 1)
+    reversed_order = "tl.num_programs(0) - 1 - tl.program_id(0)"
+    text_of = fused.text_of
+    monkeypatch.setattr(
+        fused, "text_of",
+        lambda *a: text_of(*a).replace("tl.program_id(0)", reversed_order),
+    )  # fmt: skip
+
+
+def passes(norm: nn.Module, x: Tensor) -> list[Tensor]:
+    """Output and gradients of two passes, and the buffers after them."""
+    found = []
+    for k in range(2):
+        x = (x.detach() + 0.1 * k).requires_grad_()
+        y = norm(x)
+        found += [y.detach(), *gradients(y, [x, *norm.parameters()], seed=k)]
+    return [t.cpu() for t in found + [b.clone() for b in norm.buffers()]]
+
+
+def agree(norm: nn.Module, x: Tensor) -> None:
+    """Within 1e-5 of float64, in training and evaluation."""
+    for training in (True, False):
+        norm.train(training)
+        ours = copy.deepcopy(norm).float().to(DEVICE)
+        with ops.use("eager"):
+            exact = passes(copy.deepcopy(norm), x)
+        with ops.use("triton"):
+            found = passes(ours, x.float().to(DEVICE))
+        for a, b in zip(found, exact, strict=True):
+            torch.testing.assert_close(a.double(), b.double(), rtol=1e-5, atol=1e-5)
+    assert autograd._executables
+    assert all(autograd._executables.values()), "every one could be traced"
+
+
+def norm_of(row: Row, **options: Any) -> nn.Module:
+    activation = "tlu" if "tlu" in row.activations else row.activations[-1]
+    return perturbed(row.create(activation=activation, images=2, **options))
+
+
+@each("row", TRACEABLE)
+@pytest.mark.usefixtures("many_programs")
+def test_every_norm(row: Row, started: list[str]) -> None:
+    autograd._executables.clear()
+    agree(norm_of(row), images(n=6).contiguous(memory_format=torch.channels_last))
+
+
+@each("row", TRACEABLE)
+def test_at_most_six_launches_forward_and_backward(row: Row, started: list[str]) -> None:
+    """Those of our kernels, and not one of torch's."""
+    norm = norm_of(row).float().to(DEVICE)
+    x = images().float().to(DEVICE).requires_grad_()
+    with ops.use("triton"):
+        norm(x)  # traced
+        g = torch.randn_like(x)
+        started.clear()
+        with Launches() as torchs:
+            y = norm(x)
+            torch.autograd.grad(y, [x, *norm.parameters()], g)
+    assert torchs.seen == []
+    assert len(started) <= 6, started
+    assert started.count("kernel") <= 2
+
+
+def test_a_norm_of_ones_own(started: list[str]) -> None:
+    for layout in LAYOUTS:
+        norm = perturbed(PairNorm(6, activation="relu").double())
+        agree(norm, images().contiguous(memory_format=layout))
+    assert started.count("kernel") > 0
+
+
+@pytest.mark.parametrize("name", ["bn", "gn", "sn", "frn"])
+def test_larger_batches(name: str, started: list[str]) -> None:
+    """As many programs as the numbers are worth; 1, 4 and all images per worker."""
+    for workers, layout in zip((1, 4, None), (*LAYOUTS, *LAYOUTS), strict=False):
+        options = {"groups": 4} if name == "gn" else {}
+        norm = create_norm(name, 24, images=workers, **options)
+        x = torch.randn(64, 24, 1, 3, dtype=torch.float64).contiguous(memory_format=layout)
+        agree(perturbed(norm.double()), x)
+    made = [one for one in autograd._executables.values() if one is not None]
+    split = [kernel.programs > 1 for one in made for kernel in (one.forward, one.backward)]
+    assert any(split) == (name != "sn")
+
+
+def test_bfloat16_is_rounded_once(started: list[str]) -> None:
+    norm = perturbed(create_norm("frn", 6, activation="tlu").double())
+    x = images().bfloat16()
+    with ops.use("eager"):
+        exact = passes(copy.deepcopy(norm), x.double())
+    with ops.use("triton"):
+        found = passes(norm.float().to(DEVICE), x.to(DEVICE))
+    for a, b in zip(found[:2], exact[:2], strict=True):
+        assert a.dtype is torch.bfloat16
+        torch.testing.assert_close(a.double(), b, rtol=2**-7, atol=2**-7)
+
+
+def test_a_repetition_without_tracking_reads_what_was_kept(started: list[str]) -> None:
+    """As recomputing does: kept by a pass that tracks, and again by one that does not."""
+    norm = perturbed(create_norm("bn", 6, images=2).double()).float().to(DEVICE)
+    x = images().float().to(DEVICE).requires_grad_()
+    found = []
+    with ops.use("triton"):
+        for tracked in (True, False):
+            if tracked:
+                y = norm(x)
+            else:
+                with without_tracking():
+                    y = norm(x)
+            found.append(gradients(y, [x, *norm.parameters()]))
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_what_one_program_cannot_do_is_left_to_torch(
+    started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused, "MOST_ALONE", 23)
+    norm = perturbed(create_norm("sn", 6).double())
+    with ops.use("triton"):
+        y = norm.float().to(DEVICE)(images().float().to(DEVICE))
+    assert list(autograd._executables.values()) == [None]
+    assert started == ["moments", "affine"] and y.isfinite().all()
