@@ -31,6 +31,10 @@ from normbench.ops.reference import LowerBound
 
 MOST_PLANES = 1 << 15  # beyond which torch, which has all cores work on them, is faster
 MOST_PROGRAMS = 512  # an attribute that changes with each step must not fill the memory
+TOO_MANY = (
+    f"{MOST_PROGRAMS} norms and shapes have been traced, which is the most: others run several times"
+    " slower; an attribute of a norm that changes with each step is traced anew each time"
+)
 FUNCTIONS = types.FunctionType, types.MethodType, functools.partial
 PLAIN = (int, float, str, tuple, np.generic, type(None), *FUNCTIONS)
 
@@ -80,11 +84,7 @@ def fused(
         return None
     except KeyError:
         if len(_executables) >= MOST_PROGRAMS:
-            warn_once(
-                f"{MOST_PROGRAMS} norms and shapes have been traced, which is the most: others run"
-                " several times slower; an attribute of a norm that changes with each step is traced"
-                " anew each time"
-            )
+            warn_once(TOO_MANY)
             return None
         executable = _executables[key] = traced(module, mix, x, bound, way)
     if executable is None:
@@ -93,8 +93,7 @@ def fused(
     learned = [tensors[name] for name in executable.program.gradients]
     if not all(in_one_piece(t, x.device) for t in own + learned):
         return None
-    gradients = list(executable.program.gradients)
-    again = Again(module, mix, lower_bound, gradients, copies=way.copies)
+    again = Again(module, mix, lower_bound, [*executable.program.gradients], copies=way.copies)
     y: Tensor = way.function.apply(x, executable, lower_bound, own, again, *learned)
     return y
 

@@ -9,6 +9,7 @@ is often cut in two ways: p and q by images, the gradients of weights by channel
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -47,7 +48,7 @@ def parts_of(
     steps: Sequence[Step],
     planes: tuple[int, int],
     lengths: Mapping[int, int],
-    own: Collection[int],
+    own: AbstractSet[int],
     results: Sequence[Collection[int]],
 ) -> list[Part]:
     """The steps in as many programs as can be. planes: [N, C]; own: storages that outlive the pass.
@@ -76,7 +77,7 @@ def one_part(
     steps: Sequence[Step],
     planes: tuple[int, int],
     lengths: Mapping[int, int],
-    own: Collection[int],
+    own: AbstractSet[int],
 ) -> Part:
     """The steps cut by channels, or else by images, or else not."""
     n, c = planes
@@ -93,7 +94,7 @@ def cut(
     planes: tuple[int, int],
     axis: int,
     lengths: Mapping[int, int],
-    own: Collection[int],
+    own: AbstractSet[int],
 ) -> list[int | None] | None:
     """`Part.by` of the steps by channels (axis 1) or images (0); None where they cannot be cut so."""
     written = [step.writes() for step in steps]

@@ -29,7 +29,8 @@ from normbench.ops.mix.program import Program
 from normbench.ops.mix.steps import Step
 from normbench.ops.reference import LowerBound
 from normbench.ops.triton.cut import Part, parts_of
-from normbench.ops.triton.source import Place, stored_by, text_of
+from normbench.ops.triton.loops import stored_by
+from normbench.ops.triton.source import Place, text_of
 
 MOST_PLANES = 1 << 17  # beyond which torch's own kernels are as fast
 MOST_ALONE = 1 << 15  # planes of a mix that one program does alone

@@ -266,7 +266,7 @@ def test_tracing_leaves_the_module_alone():
             module.running.add_(moments()[0].mean(0).detach())
             return odd(module.first * moments()[0]), module.second * moments()[1]
 
-        autograd.traced(module, mix, torch.randn(N, C, H, W), None)
+        autograd.traced(module, mix, torch.randn(N, C, H, W), None, autograd.CPU)
     assert not seen
     after: dict[str, Any] = {**module._parameters, **module._buffers}
     for name, t in after.items():

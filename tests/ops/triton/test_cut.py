@@ -18,7 +18,7 @@ N, C = 64, 32
 
 
 def program(name: str, n: int = N, **options: Any) -> Program:
-    norm = create_norm(name, C, activation="auto", **{"images": 4} | options)
+    norm: Any = create_norm(name, C, activation="auto", **{"images": 4} | options)
     bound = "tau" if name == "frn" else None
     return program_of(norm, type(norm).map_of, (n, C), 9, bound)
 

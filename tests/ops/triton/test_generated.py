@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from normbench import create_norm, ops
 from normbench.norms import PlaneNorm, pool, standardize
-from normbench.norms.base import without_tracking
+from normbench.norms.tracking import without_tracking
 from normbench.ops import triton
 from normbench.ops.mix import autograd
 from normbench.ops.triton import cut, fused, source
@@ -93,7 +93,7 @@ def many_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused, "WARP", 2)
     monkeypatch.setattr(source, "FOUR", 1)
     reversed_order = "tl.num_programs(0) - 1 - tl.program_id(0)"
-    text_of = fused.text_of
+    text_of = source.text_of
     monkeypatch.setattr(
         fused, "text_of",
         lambda *a: text_of(*a).replace("tl.program_id(0)", reversed_order),
@@ -165,7 +165,7 @@ def test_a_norm_of_ones_own(started: list[str]) -> None:
 def test_larger_batches(name: str, started: list[str]) -> None:
     """As many programs as the numbers are worth; 1, 4 and all images per worker."""
     for workers, layout in zip((1, 4, None), (*LAYOUTS, *LAYOUTS), strict=False):
-        options = {"groups": 4} if name == "gn" else {}
+        options: Any = {"groups": 4} if name == "gn" else {}
         norm = create_norm(name, 24, images=workers, **options)
         x = torch.randn(64, 24, 1, 3, dtype=torch.float64).contiguous(memory_format=layout)
         agree(perturbed(norm.double()), x)
