@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
 from importlib.resources import files
 
 from normbench.choices import names
@@ -20,9 +22,14 @@ normbench: how normalization layers behave when each worker sees only a few imag
   normbench sweep experiment=gn_table2        trains a table of a paper; again: finishes it
   normbench report experiment=gn_table2       its table and figures, beside the published numbers
   normbench evaluate results/runs/single      finished runs again, by other statistics of batch norms
+  normbench runs norm=bn,gn                   what is there, a line a run
+  normbench compare RUN RUN out=curves.svg    settings that differ, results, curves
+  normbench export RUN out=model.pt2          a trained network for other programs
+  normbench clean                             removes failed and outdated runs, after asking
   normbench bench layers                      speed and memory of every norm, against torch's layers
   normbench list                              norms, models, datasets, experiments, with their papers
   normbench fetch cifar10                     downloads a dataset, or checks what is there
+  normbench completion bash                   completes these words in bash, zsh or fish
 
   normbench COMMAND --help                    says more of each
   conf_dir=my_conf                            to any of them: choices of your own, as in conf/
@@ -183,6 +190,12 @@ def choices(group: str) -> list[str]:
     return names(group) + [f"{library}/NAME" for library in LIBRARIES if group == "model"]
 
 
+def own_help(command: str) -> str:
+    """The help of a command that stands at the head of its own file."""
+    return str(import_module(f"normbench.cli.{command}").HELP)
+
+
+OWN_FILES = ("runs", "compare", "clean", "export", "completion")  # commands with a file and a help
 HELPS: dict[str, Callable[[], str]] = {
     "train": train_help,
     "sweep": sweep_help,
@@ -192,4 +205,5 @@ HELPS: dict[str, Callable[[], str]] = {
     "bench": lambda: BENCH,
     "list": list_help,
     "fetch": lambda: FETCH,
+    **{name: partial(own_help, name) for name in OWN_FILES},
 }

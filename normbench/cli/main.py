@@ -6,10 +6,12 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from normbench import choices, signals
-from normbench.cli.help import HELP, complain, help_of
+from normbench.cli.help import HELP, OWN_FILES, complain, help_of
 from normbench.cli.mistakes import MULTIRUN, refuse_of_a_sweep, setting_meant
 from normbench.errors import FailedError, UserError, in_words, is_out_of_memory, way_out
 from normbench.machine import rank, ranks
@@ -155,6 +157,12 @@ def fetch(arguments: list[str]) -> int:
     return get(arguments)
 
 
+def own_file(name: str, arguments: list[str]) -> int:
+    """A command with a file of its own, imported when it is asked for."""
+    code: int = import_module(f"normbench.cli.{name}").main(arguments)
+    return code
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "sweep": sweep,
@@ -163,5 +171,6 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "bench": bench,
     "list": list_,
     "fetch": fetch,
+    **{name: partial(own_file, name) for name in OWN_FILES},
 }
 LONG = ("train", "sweep")  # a signal makes them save where they are

@@ -60,7 +60,7 @@ class Norm(Activated):
         if isinstance(x, fx.Proxy):
             return one_call(self, x)
         self.check(x)
-        if len(x) == 0:  # nothing to normalize, but a gradient of 0 for every parameter
+        if x.shape[0] == 0:  # nothing to normalize, but a gradient of 0 for every parameter
             return x + sum(p.sum() for p in self.parameters())
         if x.dim() == 4:
             return self.normalize(x)

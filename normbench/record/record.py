@@ -100,6 +100,12 @@ def record_of(cell: Cell, status: Status, rows: list[Row], **rest: Any) -> Recor
     return record
 
 
+def best_epoch(tops: Sequence[float | None]) -> int:
+    """The first epoch, from 1, of the greatest accuracy; 0 where there is none."""
+    known = [top for top in tops if top is not None]
+    return tops.index(max(known)) + 1 if known else 0
+
+
 def write_settings(cell: Cell) -> None:
     """Writes the settings, and the source of a user's own norm, into the cell's folder: the run has
     begun."""

@@ -22,6 +22,7 @@ NO_RESULT = (
     "results",
     "histograms",
     "checkpoint_minutes",
+    "keep_best",
 )  # cannot change the result
 NO_RESULT_OF_DATASET = ("root", "source")
 OWN_FOLDERS = ("folder", "imagenet", "imagenet100")  # of the user's, known by what lies in them

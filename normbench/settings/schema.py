@@ -91,6 +91,7 @@ class Settings:
     tf32: bool = False
     determinism: Literal["none", "strict"] = "none"
     checkpoint_minutes: Positive = 5.0
+    keep_best: bool = True
 
     @property
     def norm_label(self) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ import torch
 from normbench.record.files import aside
 
 NAME, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
+LAST = (NAME, PREVIOUS)
+BEST = "checkpoint.best.pt"
 FORMAT = 2  # 1: of whole epochs only, and without the identity
 
 Wrong = Callable[[Any], str]
@@ -38,13 +41,27 @@ def save(folder: Path, state: dict[str, Any]) -> None:
         os.replace(whole, folder / NAME)
 
 
+def keep_best(folder: Path) -> None:
+    """The folder's checkpoint is kept as the best one too: the same file, where links are possible."""
+    file = folder / f"{BEST}.{os.getpid()}.tmp"
+    file.unlink(missing_ok=True)
+    try:
+        os.link(folder / NAME, file)  # a checkpoint is never written to, but replaced
+    except OSError:
+        shutil.copyfile(folder / NAME, file)
+    os.replace(file, folder / BEST)
+
+
 def find(
-    folder: Path, device: torch.device, wrong: Wrong = lambda state: ""
+    folder: Path,
+    device: torch.device,
+    wrong: Wrong = lambda state: "",
+    names: Sequence[str] = LAST,
 ) -> tuple[dict[str, Any] | None, list[Bad]]:
-    """The newest checkpoint of the folder that can be read and is not `wrong`, tensors on `device`,
+    """The first checkpoint of `names` that can be read and is not `wrong`, tensors on `device`,
     or None; and those that were passed over. OSError where the disk, not the file, is at fault."""
     passed: list[Bad] = []
-    for path in (folder / NAME, folder / PREVIOUS):
+    for path in (folder / name for name in names):
         if not os.path.lexists(path):
             continue
         try:

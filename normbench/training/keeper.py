@@ -16,7 +16,7 @@ import torch
 from normbench import signals
 from normbench.errors import FailedError
 from normbench.record.files import set_aside
-from normbench.record.record import Row
+from normbench.record.record import Row, best_epoch
 from normbench.settings.cell import Cell
 from normbench.training import checkpoint
 from normbench.training.loop import Run
@@ -63,6 +63,9 @@ class Keeper:
             }
         state = {"identity": self.cell.identity, "rows": self.rows, "within": within}
         checkpoint.save(self.cell.folder, state | run.step.state())
+        tops = [row["test_top1_percent"] for row in self.rows]
+        if run.settings.keep_best and tops and not run.done and best_epoch(tops) == len(tops):
+            checkpoint.keep_best(self.cell.folder)
         self.put_off()
 
     @contextmanager

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from normbench.data import Dataset, FolderDataset
 from normbench.errors import UserError
-from normbench.record.record import read_record, read_settings
+from normbench.record.record import best_epoch, read_record, read_settings
 from normbench.settings.schema import Settings
 from normbench.training import checkpoint
 from normbench.training.misfit import misfit_of_network
@@ -20,7 +21,8 @@ from normbench.training.run import data_of
 
 
 class Trained(NamedTuple):
-    """The network with the weights of its last epoch, in evaluation mode; what it was trained on."""
+    """The network with the weights of its last or best epoch, in evaluation mode; what it was trained
+    on."""
 
     network: nn.Module
     settings: Settings
@@ -28,13 +30,18 @@ class Trained(NamedTuple):
 
 
 def load_run(
-    folder: str | os.PathLike[str], *, device: Literal["auto", "cpu", "cuda"] | None = None
+    folder: str | os.PathLike[str],
+    *,
+    device: Literal["auto", "cpu", "cuda"] | None = None,
+    which: Literal["last", "best"] = "last",
 ) -> Trained:
     """The network, settings and data of a finished run in `folder`.
 
     network: [N, 3, H, W] -> [N, classes], on `device` (auto, cpu, cuda; None: as it was trained).
-    data: `data.on(device)` gives its batches, normalized as the network expects them. UserError for
-    a folder without a run, one that is not finished or diverged, or whose checkpoint is gone.
+    data: `data.on(device)` gives its batches, normalized as the network expects them. which: the
+    weights after the last epoch, or those of the best one on the images it was evaluated on, which
+    are the test images unless the run held others out. UserError for a folder without a run, one
+    that is not finished or diverged, or whose checkpoint is gone.
     """
     path = Path(folder)
     settings = finished(path)
@@ -42,14 +49,36 @@ def load_run(
         settings = dataclasses.replace(settings, device=device)
     where = device_of(settings)
     network = seeded_network(settings, where)
-    state, passed = checkpoint.find(path, where, lambda state: misfit_of_network(state, network))
+    network.load_state_dict(weights(path, where, network, which))
+    return Trained(network.eval(), settings, data_of(settings))
+
+
+def weights(
+    folder: Path, device: torch.device, network: nn.Module, which: str
+) -> dict[str, Tensor]:
+    """The weights of the run for its network. UserError where they are gone, or were not kept."""
+    names = [checkpoint.BEST] if which == "best" else checkpoint.LAST
+
+    def wrong(state: Any) -> str:
+        why = misfit_of_network(state, network)
+        if not why and which == "best":
+            record = read_record(folder)
+            best = best_epoch(record.curves["test_top1_percent"]) if record else 0
+            if len(state["rows"]) != best:
+                return f"is of epoch {len(state['rows'])}, and the best is {best}"
+        return why
+
+    state, passed = checkpoint.find(folder, device, wrong, names)
     if state is None:
         why = "; ".join(f"{bad.path.name} {bad.why}" for bad in passed)
-        raise UserError(
-            f"{path} has no readable {checkpoint.NAME}: the weights are gone{why and f' ({why})'}"
+        gone = (
+            "it was not kept (keep_best=true keeps it)"
+            if which == "best"
+            else "the weights are gone"
         )
-    network.load_state_dict(state["model"])
-    return Trained(network.eval(), settings, data_of(settings))
+        raise UserError(f"{folder} has no readable {names[0]}: {why or gone}")
+    found: dict[str, Tensor] = state["model"]
+    return found
 
 
 def finished(folder: Path) -> Settings:
