@@ -1,14 +1,14 @@
 """Weight Standardization. Qiao et al. 2019, arXiv 1903.10520.
 
 Each filter of a convolution is used with mean 0 and variance 1. It is no norm of activations, but is
-ablated like one: GN + WS.
+ablated like one: GN + WS. MABN (Yan et al. 2020, arXiv 2001.06838) centres filters alone: mean 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, fx, nn
 from torch.nn import functional
@@ -17,6 +17,9 @@ from normbench.errors import UserError
 
 EPS = 1e-5
 BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
+Weights = (
+    bool | Literal["centred"]
+)  # True: mean 0 and variance 1; "centred": mean 0; False: as they are
 
 
 @fx.wrap  # a single call in a graph of torch.fx: it looks at the memory layout
@@ -34,14 +37,20 @@ def standardized(weight: Tensor) -> Tensor:
     return functional.layer_norm(filters, filters.shape[1:], eps=EPS).permute(0, 3, 1, 2)
 
 
-def standardize_weights(convolutions: Iterable[nn.Conv2d]) -> int:
-    """Makes each convolution standardize its weight whenever it is called; how many were changed.
+def centred(weight: Tensor) -> Tensor:
+    """The weight with mean 0 over each filter. It takes the place of the mean that MABN does not subtract."""
+    return weight - weight.mean((1, 2, 3), keepdim=True)
+
+
+def standardize_weights(convolutions: Iterable[nn.Conv2d], how: Weights = True) -> int:
+    """Makes each convolution standardize, or centre, its weight whenever it is called; how many were
+    changed.
 
     `weight` stays the parameter that is trained and saved, so that state dicts fit both ways. A
-    module becomes of a subclass: it can be copied and its state saved, but not pickled.
+    module becomes of a subclass, which is copied and pickled as the class itself is.
     """
     changed = [conv for conv in convolutions if not isinstance(conv, Standardized)]
-    classes = {kind: standardized_class(kind) for kind in {type(conv) for conv in changed}}
+    classes = {kind: standardized_class(kind, how) for kind in {type(conv) for conv in changed}}
     for conv in changed:
         conv.__class__ = classes[type(conv)]
     return len(changed)
@@ -71,22 +80,35 @@ def convolutions_to_standardize(model: nn.Module) -> list[nn.Conv2d]:
 
 
 class Standardized:
-    """What all convolutions with standardized weights have in common."""
+    """What all convolutions with standardized or centred weights have in common."""
 
 
-def standardized_class(kind: type[nn.Conv2d]) -> type[nn.Conv2d]:
-    """A subclass that uses the standardized weight.
+def standardized_class(kind: type[nn.Conv2d], how: Weights) -> type[nn.Conv2d]:
+    """A subclass that uses the standardized, or centred, weight.
 
     torch's own `forward` hands the weight to `_conv_forward`. One that was written anew, such as that
     of timm's Conv2dSame, reads `self.weight`, which then is the standardized one.
     """
-    if kind.forward is nn.Conv2d.forward:
 
-        def conv_forward(self: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-            y: Tensor = kind._conv_forward(self, x, standardized(weight), bias)
-            return y
+    def used(weight: Tensor) -> Tensor:  # torch.fx finds `standardized` by its name in this module
+        return centred(weight) if how == "centred" else standardized(weight)
 
-        own: dict[str, Any] = {"_conv_forward": conv_forward}
-    else:
-        own = {"weight": property(lambda self: standardized(self._parameters["weight"]))}
-    return type(f"Standardized{kind.__name__}", (Standardized, kind), own)
+    def conv_forward(self: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        y: Tensor = kind._conv_forward(self, x, used(weight), bias)
+        return y
+
+    def reduce(self: Any, protocol: Any) -> tuple[Any, ...]:
+        return without_state, (kind, how), dict(vars(self))
+
+    own: dict[str, Any] = {"_conv_forward": conv_forward}
+    if kind.forward is not nn.Conv2d.forward:
+        own = {"weight": property(lambda self: used(self._parameters["weight"]))}
+    own["__reduce_ex__"] = reduce
+    word = "Centred" if how == "centred" else "Standardized"
+    return type(f"{word}{kind.__name__}", (Standardized, kind), own)
+
+
+def without_state(kind: type[nn.Conv2d], how: Weights) -> nn.Module:
+    """A module of `standardized_class` whose state is set by whoever copies or unpickles it."""
+    made = standardized_class(kind, how)
+    return made.__new__(made)

@@ -49,7 +49,8 @@ def recipe(section: Section) -> str:
     """Network, data, length, learning rate, seeds; only what is the same for all cells."""
     c = section.context
     parts = [f"Network {c['model']}"] if "model" in c else []
-    parts += ["weight standardization"] if c.get("weight_standardization") else []
+    words = {True: ["weight standardization"], "centred": ["centred weights"]}
+    parts += words.get(c.get("weight_standardization"), [])
     parts += [f"dataset {c['dataset']}"] if "dataset" in c else []
     parts += [f"each image in one of {', '.join(d)}"] if (d := c.get("dataset.domains")) else []
     parts += [f"{c['epochs']} epoch{'s' if c['epochs'] != 1 else ''}"] if "epochs" in c else []

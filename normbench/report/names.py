@@ -33,6 +33,7 @@ PHRASES: dict[str, str | tuple[str, str]] = {
     "evaluate.statistics": "{} statistics", "evaluation": "{} statistics",
     "lr": "learning rate {}", "norm.eps": "ε = {}",
     "norm.gate_lr_multiplier": "gate's rate × {}", "norm.scaling_statistic": "scaled by {}",
+    "norm.centering_statistic": "centred by {}",
     "norm.using": "{} only", "weight_standardization": ("with WS", "without WS"),
     "norm.learned_eps": ("learned ε", "fixed ε"),
 }  # fmt: skip
@@ -53,7 +54,8 @@ def norm(label: Any, activation: Any = None, standardized: Any = False) -> str:
     elif activation == "relu" and label not in TLU:
         activation = None
     after = [ACTIVATIONS.get(activation, str(activation))] if activation else []
-    return " + ".join([name, *after, *(["WS"] if standardized else [])])
+    weights = ["centred weights" if standardized == "centred" else "WS"] if standardized else []
+    return " + ".join([name, *after, *weights])
 
 
 def printed(

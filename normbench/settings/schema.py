@@ -87,7 +87,7 @@ class Settings:
     results: bounds.Folder
     histograms: bool
     channel_means: bool
-    weight_standardization: bool = False
+    weight_standardization: Literal["centred"] | bool = False
     tf32: bool = False
     determinism: Literal["none", "strict"] = "none"
     checkpoint_minutes: Positive = 5.0
@@ -95,8 +95,10 @@ class Settings:
 
     @property
     def norm_label(self) -> str:
-        """What folders and lines on the screen call the norm: gn, or gn+ws with standardized weights."""
-        return self.norm.label + ("+ws" if self.weight_standardization else "")
+        """What folders and lines on the screen call the norm: gn, gn+ws with standardized weights, or
+        gn+cw with centred ones."""
+        more = {True: "+ws", "centred": "+cw"}.get(self.weight_standardization, "")
+        return self.norm.label + more
 
     @property
     def sgd_batch(self) -> int:

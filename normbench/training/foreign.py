@@ -8,7 +8,7 @@ and norm.momentum say holds in place of what the network had.
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from normbench.errors import UserError, did_you_mean
 
@@ -37,7 +37,10 @@ def is_foreign(name: str) -> bool:
 
 
 def foreign_network(
-    name: str, classes: int, norm: NormFactory, weight_standardization: bool = False
+    name: str,
+    classes: int,
+    norm: NormFactory,
+    weight_standardization: bool | Literal["centred"] = False,
 ) -> tuple[nn.Module, str]:
     """[N, 3, H, W] -> [N, classes] with the norms of `norm`, and what was replaced, in words.
 

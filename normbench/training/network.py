@@ -74,7 +74,8 @@ def create_network(
             **settings.model.options,
         )
         if settings.weight_standardization:
-            standardize_weights(convolutions_to_standardize(network))
+            how = settings.weight_standardization
+            standardize_weights(convolutions_to_standardize(network), how)
     return recompute(network, settings.recompute)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable
 
 import pytest
@@ -14,6 +15,7 @@ from normbench import convert_norms
 from normbench.errors import UserError
 from normbench.norms.weight_standardization import (
     Standardized,
+    centred,
     convolutions_to_standardize,
     standardize_weights,
     standardized,
@@ -45,6 +47,27 @@ def test_formula_and_gradient(shape: tuple[int, ...], layout: torch.memory_forma
     assert found.is_contiguous(memory_format=layout)
     torch.testing.assert_close(found, textbook(w), rtol=1e-12, atol=1e-12)
     assert torch.autograd.gradcheck(standardized, w)
+
+
+def test_centred_filters() -> None:
+    """MABN: less the mean, whose gradient has none; a network of them is saved whole."""
+    w = weight(6, 4, 3, 3)
+    torch.testing.assert_close(centred(w), w - w.flatten(1).mean(1)[:, None, None, None])
+    assert torch.autograd.gradcheck(centred, w)
+    for how in (True, "centred"):
+        convs = nn.Sequential(
+            nn.Conv2d(3, 4, 3, bias=False), nn.Conv2d(4, 2, 1, bias=False)
+        ).double()
+        x = torch.linspace(-1, 2, 75, dtype=torch.float64).view(1, 3, 5, 5)
+        used = {True: standardized, "centred": centred}[how]
+        expected = x
+        for conv in convs:
+            expected = nn.functional.conv2d(expected, used(conv.weight))  # type: ignore[arg-type]
+        assert standardize_weights(convs, how) == 2  # type: ignore[arg-type]
+        for net in (convs, copy.deepcopy(convs), pickle.loads(pickle.dumps(convs))):
+            torch.testing.assert_close(net(x), expected)
+            assert isinstance(net[0], Standardized)
+            assert net.state_dict().keys() == {"0.weight", "1.weight"}
 
 
 def test_a_constant_filter_is_zero_and_has_a_gradient() -> None:

@@ -17,6 +17,7 @@ from normbench.norms.convert.calls import cap_of, without_floor
 from normbench.norms.convert.followers import Followers, followers
 from normbench.norms.create import has_nonlinearity
 from normbench.norms.weight_standardization import (
+    Weights,
     convolutions_to_standardize,
     standardize_weights,
 )
@@ -26,7 +27,7 @@ LEFT_ALONE = re.compile("(Lazy)?BatchNorm[13]d|FrozenBatchNorm")
 
 
 def convert_norms(
-    model: nn.Module, name: str, *, weight_standardization: bool = False, **options: Any
+    model: nn.Module, name: str, *, weight_standardization: Weights = False, **options: Any
 ) -> nn.Module:
     """Replaces every BatchNorm2d of a torchvision or timm model by the norm `name`, in place.
 
@@ -53,7 +54,8 @@ def convert_norms(
     norms are left alone.
 
     weight_standardization=True: the convolutions that are followed by a norm standardize their
-    weights too (Qiao et al. 2019); see `norms.weight_standardization`.
+    weights too (Qiao et al. 2019); "centred": they centre them, as MABN wants it (Yan et al. 2020). See
+    `norms.weight_standardization`.
 
     Says on stderr how many were replaced, and returns the model. Raises UserError where there is
     nothing to replace, for lazy and quantized batch norms, and for a SyncBatchNorm among several
@@ -65,7 +67,7 @@ def convert_norms(
 
 
 def convert(
-    model: nn.Module, name: str, *, weight_standardization: bool = False, **options: Any
+    model: nn.Module, name: str, *, weight_standardization: Weights = False, **options: Any
 ) -> tuple[nn.Module, str]:
     """`convert_norms` without a word: the model, and what was done to it."""
     refuse(model)
@@ -91,7 +93,9 @@ def convert(
                     setattr(parent, key, news[child])
     words = report(model, olds, news, name, found)
     if weight_standardization:
-        words += f"; {standardize_weights(convolutions)} convolutions standardize their weights"
+        done = "centre" if weight_standardization == "centred" else "standardize"
+        changed = standardize_weights(convolutions, weight_standardization)
+        words += f"; {changed} convolutions {done} their weights"
     return model, words
 
 
