@@ -9,7 +9,7 @@ import pandas as pd
 from normbench.report import names
 from normbench.report.document import Document, Figure
 from normbench.report.tables import Table
-from normbench.report.values import text
+from normbench.report.values import csv_text
 
 
 def as_markdown(document: Document) -> str:
@@ -31,7 +31,12 @@ def as_markdown(document: Document) -> str:
                 else []
             )
             lines += ["", f"*{figure.caption}*"] if kind else []
-    return "\n".join(lines) + "\n"
+    return as_text("\n".join(lines)) + "\n"
+
+
+def as_text(markdown: str) -> str:
+    """The same, with no tag of HTML in it: a name with < is shown, not obeyed."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", markdown)
 
 
 def markdown_table(table: Table) -> list[str]:
@@ -58,7 +63,7 @@ def as_csv(document: Document, learned: bool = False) -> str:
         for row in table.tidy
     ]
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    words = pd.DataFrame({key: [text(row.get(key)) for row in rows] for key in keys})
+    words = pd.DataFrame({key: [csv_text(row.get(key)) for row in rows] for key in keys})
     return words.to_csv(index=False, lineterminator="\n") if rows else ""
 
 
@@ -81,8 +86,13 @@ LATEX = r"""\documentclass{article}
 
 def latex_text(value: str) -> str:
     """Text as LaTeX; a character without a name there becomes a question mark."""
-    known = "".join(c if ord(c) < 256 or ord(c) in ESCAPES else "?" for c in value)
+    known = "".join(c if shown(c) or ord(c) in ESCAPES else "?" for c in value)
     return re.sub(r"(?<=[/_])(?=\w)", r"\\allowbreak ", known.translate(ESCAPES))
+
+
+def shown(character: str) -> bool:
+    """Whether LaTeX has a character as it is: one of Latin-1 that is seen."""
+    return ord(character) < 256 and character.isprintable()
 
 
 def as_latex(document: Document) -> str:

@@ -154,7 +154,9 @@ def read_csv(path: Path) -> pd.DataFrame:
     values = {word: value_of(word) for word in pd.unique(found.to_numpy().ravel())}
     return pd.DataFrame(
         {
-            key: column([(w or None) if key in WORDS else values[w] for w in found[key]])
+            key: column(
+                [(plain(w) or None) if key in WORDS else plain(values[w]) for w in found[key]]
+            )
             for key in found
         }
     )
@@ -171,12 +173,12 @@ def of_records(records: Iterable[tuple[Path, Record]], parts: Sequence[str]) -> 
     learned: list[tuple[str, str, str, NDArray[np.float64]]] = []
     for path, record in records:
         if path not in runs:
-            run, found = str(path), {key: getattr(record, key) for key in OF_RECORD}
+            run, found = str(path), {key: plain(getattr(record, key)) for key in OF_RECORD}
             runs[path] = {**settings_of(record), **found, "run": run, "folder": run}
             curves[run] = record.curves if "curves" in parts else {}
             learned += [(run, *one) for one in (learned_of(record) if "learned" in parts else ())]
     top = os.path.commonpath([path.parent for path in runs]) if runs else ""
-    names = {str(path): path.relative_to(top).as_posix() for path in runs}
+    names = {str(path): plain(path.relative_to(top).as_posix()) for path in runs}
     every = named_by_version(of_runs(list(runs.values())))
     evaluated = others.of_folders(runs if "evaluations" in parts else ())
     made = Frames(every, of_curves(curves), summaries(learned), evaluated)
@@ -214,7 +216,7 @@ def settings_of(record: Record) -> Values:
     for key, value in record.settings.items():
         if key in ("norm", "model", "dataset"):
             own = norm_defaults(value["name"]) if key == "norm" else {}
-            values[key] = value["label"]
+            values[key] = plain(value["label"])
             values |= {f"{key}.{k}": plain(v) for k, v in {**own, **value["options"]}.items()}
         elif isinstance(value, dict):
             values |= {f"{key}.{k}": plain(v) for k, v in value.items()}
@@ -237,8 +239,8 @@ def learned_of(record: Record) -> Iterator[tuple[str, str, NDArray[np.float64]]]
     """(layer, parameter, values over channels); of SN's weights one for each statistic it mixes."""
     using = record.settings["norm"]["options"].get("using")
     using = using if isinstance(using, list) else []
-    for layer, own in record.learned.items():
-        if {"input_mean", "input_deviation"} <= own.keys():
+    for layer, own in ((plain(name), own) for name, own in record.learned.items()):
+        if own.get("input_mean") and len(own["input_mean"]) == len(own.get("input_deviation", ())):
             yield layer, "mean_shift", mean_shift(own)
         for parameter, values in own.items():
             if parameter in ("mean_weight", "var_weight") and len(values) == len(using):

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from normbench.errors import FailedError
 from normbench.report.experiment import Experiment, norm_defaults
 from normbench.report.values import Values, plain
 
@@ -60,9 +62,22 @@ class Published:
 @functools.cache
 def everything() -> tuple[Published, ...]:
     """Every row of published.csv."""
-    text = (files("normbench.report") / "published.csv").read_text(encoding="utf-8")
-    rows = csv.DictReader(text.splitlines())
-    return tuple(Published(**{**row, "cell": pairs(row["cell"])}) for row in rows)  # type: ignore[arg-type]
+    return parsed((files("normbench.report") / "published.csv").read_text(encoding="utf-8"))
+
+
+def parsed(text: str) -> tuple[Published, ...]:
+    """The rows of a file like published.csv. FailedError for a line that is none, which it names."""
+    rows, names = csv.DictReader(text.split("\n")), {f.name for f in dataclasses.fields(Published)}
+    found = []
+    try:
+        for row in rows:
+            if set(row) != names or None in row.values():
+                raise ValueError(f"its columns must be {', '.join(sorted(names))}")
+            found.append(Published(**{**row, "cell": pairs(row["cell"])}))  # type: ignore[arg-type]
+    except (ValueError, csv.Error, yaml.YAMLError, RecursionError) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise FailedError(f"published.csv, line {rows.line_num}: {why}") from None
+    return tuple(found)
 
 
 def pairs(text: str) -> tuple[tuple[str, Any], ...]:

@@ -13,7 +13,7 @@ import pandas as pd
 from normbench.record.record import write_atomically
 from normbench.report.frames import CURVES, EVALUATIONS, LEARNED, OF_RECORD, RUNS, Frames
 from normbench.report.summaries import COLUMNS
-from normbench.report.values import keys_of, text
+from normbench.report.values import csv_text, keys_of, text
 from normbench.settings.identity import NO_RESULT, NO_RESULT_OF_DATASET
 from normbench.settings.schema import LATER
 
@@ -89,6 +89,6 @@ def write_frames(frames: Frames, folder: Path) -> None:
         if frame.empty:
             (folder / name).unlink(missing_ok=True)
             continue
-        words = frame.map(text)
+        words = frame.map(csv_text)
         kept = [key for key in words if not (words[key] == text(LATER.get(str(key)))).all()]
         write_atomically(folder / name, words[kept].to_csv(index=False, lineterminator="\n"))

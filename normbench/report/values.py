@@ -14,7 +14,12 @@ Values = dict[str, Any]  # override key -> value, such as norm -> gn, norm.group
 
 
 def plain(value: Any) -> Any:
-    """A value that can be compared and hashed: lists as tuples, mappings as JSON."""
+    """A value that can be compared, hashed and shown: lists as tuples, mappings as JSON, and in words a
+    question mark for what a terminal would obey."""
+    if isinstance(value, str):
+        return (
+            value if value.isprintable() else "".join(c if c.isprintable() else "?" for c in value)
+        )
     if isinstance(value, (list, tuple)):
         return tuple(plain(item) for item in value)
     return json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
@@ -36,6 +41,14 @@ def text(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{','.join(text(item) for item in value)}]"
     return repr(float(value)) if isinstance(value, float) else str(value)
+
+
+def csv_text(value: Any) -> str:
+    """A value as a cell of a CSV file; a word that a spreadsheet would take for a formula begins with
+    an apostrophe."""
+    word = text(value)
+    formula = isinstance(value, str) and word[:1] in ("=", "+", "-", "@") and len(word) > 1
+    return f"'{word}" if formula and isinstance(value_of(word), str) else word
 
 
 @lru_cache(maxsize=1 << 16, typed=True)

@@ -5,6 +5,7 @@ Names and sizes only: nothing is decoded, and nothing slow is imported.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tarfile
@@ -54,15 +55,26 @@ def _of_folder(root: Path) -> Iterator[Image]:
     """Every file of every class; for the class itself, a name that ends in a slash."""
     for split in (TRAIN, *TESTS):
         inside = os.scandir(root / split) if (root / split).is_dir() else ()
-        for label in (entry.name for entry in inside if entry.is_dir()):
+        for label in (entry.name for entry in inside if not loops(entry) and entry.is_dir()):
             if label.startswith("."):
                 continue
             yield Image(f"{split}/{label}/", "", 0, 0, 0)
             for entry in os.scandir(root / split / label):
-                if entry.is_file():
+                name = f"{split}/{label}/{entry.name}"
+                if loops(entry):  # of no content: who decodes it names it
+                    yield Image(name, entry.path, 0, 0, 0)
+                elif entry.is_file():
                     about = entry.stat()
-                    name = f"{split}/{label}/{entry.name}"
                     yield Image(name, entry.path, 0, about.st_size, about.st_mtime_ns)
+
+
+def loops(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a link that leads back to itself."""
+    try:
+        entry.is_file()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 def _of_tar(path: Path) -> Iterator[Image]:

@@ -16,6 +16,7 @@ from normbench.errors import FailedError, NewerError, UserError
 from normbench.record.record import SETTINGS, Record, read_record
 from normbench.settings.cell import Cell
 from normbench.settings.schema import Settings
+from normbench.study.apart import apart
 
 OF_TRAINING = (
     *("seed", "epochs", "lr", "lr_batch", "momentum", "nesterov", "weight_decay", "warmup"),
@@ -94,23 +95,32 @@ def newer_record(cell: Cell) -> str:
 
 def checked(jobs: Sequence[Job]) -> list[Job]:
     """The jobs, those that cannot work with their error; each network is checked once."""
+    of_network: dict[str, Settings] = {}
+    keys = []
+    for job in jobs:
+        settings = job.cell.settings if job.cell and job.state() != "done" else None
+        keys.append(settings and repr([getattr(settings, name) for name in CHECKED]))
+        if settings:
+            of_network.setdefault(str(keys[-1]), settings)
+    errors = apart(errors_of, of_network) if of_network else {}
+    result = []
+    for job, key in zip(jobs, keys, strict=True):
+        error = key and job.cell and (errors[key] or newer_record(job.cell))
+        result.append(Job(job.overrides, None, error) if error else job)
+    return result
+
+
+def errors_of(networks: dict[str, Settings]) -> dict[str, str]:
+    """Of each, why it cannot be trained; empty where it can."""
     from normbench.training.network import check
 
-    errors: dict[object, str | None] = {}
-    result = []
-    for job in jobs:
-        if job.cell is not None and job.state() != "done":
-            settings = job.cell.settings
-            key = repr([getattr(settings, name) for name in CHECKED])
-            if key not in errors:
-                try:
-                    check(settings)
-                    errors[key] = None
-                except UserError as mistake:
-                    errors[key] = str(mistake)
-                except Exception as failure:
-                    errors[key] = f"{type(failure).__name__}: {failure}"
-            if error := errors[key] or newer_record(job.cell):
-                job = Job(job.overrides, None, error)
-        result.append(job)
-    return result
+    errors = {}
+    for key, settings in networks.items():
+        try:
+            check(settings)
+            errors[key] = ""
+        except UserError as mistake:
+            errors[key] = str(mistake)
+        except Exception as failure:
+            errors[key] = f"{type(failure).__name__}: {failure}"
+    return errors

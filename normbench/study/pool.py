@@ -13,6 +13,7 @@ from rich.console import Console
 from normbench import signals
 from normbench.record.files import held
 from normbench.record.record import record_of, write_record
+from normbench.study.apart import apart
 from normbench.study.jobs import Job
 from normbench.study.plan import Slots
 from normbench.study.running import Running
@@ -86,8 +87,11 @@ def to_start(waiting: list[Job], places: int) -> list[Job]:
 
 def gpus(device: str) -> int:
     """How many GPUs cells may run on: 0 where `device` or the machine says the CPU."""
-    if device == "cpu":
-        return 0
+    return 0 if device == "cpu" else apart(cuda_devices)
+
+
+def cuda_devices() -> int:
+    """The GPUs that torch sees."""
     import torch
 
     return torch.cuda.device_count()

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from normbench.data import packed
 from normbench.data.augment import Batcher, draw_plan, normalize
@@ -90,6 +92,32 @@ def test_a_damaged_embedded_file_is_refused(
     monkeypatch.setattr(sources, "locate", lambda known, root: copy)
     with pytest.raises(FailedError, match=r"test\.webp is damaged.*install normbench again"):
         load_dataset("cifar10_5k")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_any_authors_file_is_as_it_should_be_or_refused(
+    tmp_path: Path, small: Any, data: st.DataObject
+) -> None:
+    folder = tmp_path / "cifar-10-batches-bin"
+    folder.mkdir(exist_ok=True)
+    for name, content in small.contents.items():
+        (folder / name).write_bytes(content)
+    name = data.draw(st.sampled_from(sorted(small.contents)))
+    whole = small.contents[name]
+    cut = data.draw(st.integers(0, len(whole)))
+    wrong = (
+        whole[:cut]
+        + data.draw(st.binary(max_size=40))
+        + whole[cut + data.draw(st.integers(0, 9)) :]
+    )
+    (folder / name).write_bytes(wrong)
+    if wrong == whole:
+        load_dataset("cifar10", root=folder)
+    else:
+        with pytest.raises(FailedError, match="damaged") as error:
+            load_dataset("cifar10", root=folder)
+        assert "\n" not in str(error.value)
 
 
 def test_unknown_name() -> None:

@@ -29,6 +29,7 @@ from normbench import machine, signals
 from normbench.errors import FailedError, UserError
 
 Bytes = NDArray[np.uint8]
+MOST_PIXELS = 2**26  # of an image: 200 MB decoded; more is no photograph, and may be a bomb
 THINNEST = 32  # times longer than wide: a fault, as it would be resized to a ribbon
 GRACE = 20  # seconds
 IN_FLIGHT = 4  # tasks a process has been given and not finished
@@ -60,6 +61,8 @@ def decode(place: Place) -> Image.Image | Fault:
         return Fault("empty")
     try:
         image: Image.Image = Image.open(io.BytesIO(data))
+        if image.width * image.height > MOST_PIXELS:  # said by the header; nothing is decoded yet
+            return Fault(f"{image.width} × {image.height} pixels, more than {MOST_PIXELS:,}")
         image.load()
         turn_upright(image)
         image = to_rgb(image)

@@ -43,6 +43,16 @@ def test_rgb(tmp_path: Path) -> None:
     assert far(saved(tmp_path / "a.jpg", smooth(), quality=95), smooth()) < 30
 
 
+def test_a_bomb_is_refused_by_its_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """9,000 × 9,000 pixels of one bit: a file of some kB that would be decoded to 240 MB."""
+    path = tmp_path / "a.png"
+    Image.new("1", (9_000, 9_000)).save(path)
+    assert path.stat().st_size < 50_000
+    monkeypatch.setattr(Image.Image, "load", None)  # it would fail if it were decoded
+    found = decode(place(path))
+    assert found == Fault("9000 × 9000 pixels, more than 67,108,864")
+
+
 def test_grey(tmp_path: Path) -> None:
     grey = smooth().convert("L")
     assert far(saved(tmp_path / "a.png", grey), Image.merge("RGB", [grey] * 3)) == 0

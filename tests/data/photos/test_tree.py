@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from normbench.data.info import dataset_info
+from normbench.data.photos.decode import Fault, Place, decode
 from normbench.data.photos.root import imagenet100_classes
 from normbench.data.photos.tree import Tree, read_tree
 from normbench.errors import UserError
@@ -84,6 +85,19 @@ def refusal(root: Path) -> str:
     assert message.startswith(f"dataset.root={root}")
     assert "\n" not in message
     return message
+
+
+def test_links_that_lead_nowhere(photos: Photos) -> None:
+    """One that leads back to itself is an image that cannot be read, and is named where it is decoded;
+    a class that does is none."""
+    root = photos({"train/a": 2, "train/b": 2, "val/a": 1, "val/b": 1})
+    (root / "train" / "a" / "loop.jpg").symlink_to("loop.jpg")
+    (root / "train" / "c").symlink_to("c")
+    tree = tree_of(root)
+    assert tree.classes == ("a", "b")
+    (loop,) = (image for image in tree.images if image.name.endswith("loop.jpg"))
+    found = decode(Place(loop.path, loop.offset, loop.size))
+    assert isinstance(found, Fault) and "symbolic links" in found.reason
 
 
 def test_an_empty_class(photos: Photos) -> None:
