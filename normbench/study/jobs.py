@@ -96,16 +96,16 @@ def newer_record(cell: Cell) -> str:
 def checked(jobs: Sequence[Job]) -> list[Job]:
     """The jobs, those that cannot work with their error; each network is checked once."""
     of_network: dict[str, Settings] = {}
-    keys = []
+    keys: list[str] = []  # of what decides whether the network can run; empty where none is to run
     for job in jobs:
         settings = job.cell.settings if job.cell and job.state() != "done" else None
-        keys.append(settings and repr([getattr(settings, name) for name in CHECKED]))
+        keys.append(repr([getattr(settings, name) for name in CHECKED]) if settings else "")
         if settings:
-            of_network.setdefault(str(keys[-1]), settings)
+            of_network.setdefault(keys[-1], settings)
     errors = apart(errors_of, of_network) if of_network else {}
     result = []
     for job, key in zip(jobs, keys, strict=True):
-        error = key and job.cell and (errors[key] or newer_record(job.cell))
+        error = (errors[key] or newer_record(job.cell)) if key and job.cell else ""
         result.append(Job(job.overrides, None, error) if error else job)
     return result
 
