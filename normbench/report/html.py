@@ -4,6 +4,7 @@ curve; links lead to the papers and to the runs' folders."""
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -28,12 +29,17 @@ CURVE = "test_top1_percent"
 
 def as_html(document: Document) -> str:
     """The page. Figures stand between our tables and the published ones of the first section."""
-    page = Template((files("normbench.report") / "page.html").read_text(encoding="utf-8"))
     figures = [figure(drawn) for drawn in document.figures]
-    notes = "".join(f"<p>{linked(note)}</p>" for note in document.experiment.notes)
     first, *others = document.parts
-    body = "\n".join([part(first, figures), *(part(each, []) for each in others), runs(document)])
-    return page.substitute(title=escape(document.experiment.title), notes=notes, body=body)
+    parts = [part(first, figures), *(part(each, []) for each in others), runs(document)]
+    return page(document.experiment.title, document.experiment.notes, parts)
+
+
+def page(title: str, notes: Sequence[str], parts: Sequence[str]) -> str:
+    """A whole page: a title, the sentences under it, and parts of HTML."""
+    empty = Template((files("normbench.report") / "page.html").read_text(encoding="utf-8"))
+    under = "".join(f"<p>{linked(note)}</p>" for note in notes)
+    return empty.substitute(title=escape(title), notes=under, body="\n".join(parts))
 
 
 def linked(words: str) -> str:

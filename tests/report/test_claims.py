@@ -140,7 +140,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     table = pd.read_csv(tmp_path / "claims.csv")
     assert set(table["study"]) == {"quick", "rbn_table2"}
     assert set(table["verdict"]) <= {"holds", "opposite", "unclear", "not run"}
-    for name in ("claims.md", "figure_claims.svg"):
+    for name in ("claims.md", "claims.html", "figure_claims.svg"):
         assert (tmp_path / name).stat().st_size > 1000
     for wrong in ("study=quik", "studdy=quick"):
         with pytest.raises(UserError, match="did you mean"):

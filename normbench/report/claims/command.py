@@ -10,10 +10,11 @@ from pathlib import Path
 
 from normbench.errors import UserError
 from normbench.record.record import write_atomically
-from normbench.report import facts
+from normbench.report import facts, html
 from normbench.report.claims import studies
 from normbench.report.claims.show import NOTE, draw, table
 from normbench.report.claims.verdicts import Finding, findings, section_of
+from normbench.report.document import Figure
 from normbench.report.evaluations import answers_of
 from normbench.report.formats import markdown_table
 from normbench.report.frames import read, runs_of
@@ -21,6 +22,8 @@ from normbench.report.store import compact
 from normbench.report.tables import Table
 from normbench.report.values import text
 from normbench.words import Words, one_of, several
+
+TITLE = "What the papers claim, and what the runs here say"
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -50,36 +53,43 @@ def tally(found: Sequence[Finding]) -> str:
 
 
 def write(found: Sequence[Finding], tables: Sequence[Table], out: Path) -> None:
-    """claims.md, claims.csv and the figure."""
-    from matplotlib.style import context
-
-    from normbench.report.figures.style import RULES, saved
-
-    lines = [
-        "# What the papers claim, and what the runs here say",
-        "",
-        tally(found) + ".",
-        "",
-        NOTE,
-    ]
+    """claims.md, claims.csv, and where anything was measured the figure and claims.html."""
+    lines = [f"# {TITLE}", "", tally(found) + ".", "", NOTE]
     for made in tables:
         lines += ["", f"## {made.title}", "", *markdown_table(made), "", made.note]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / "claims.md", "\n".join(lines) + "\n")
+        write_atomically(out / "claims.csv", as_csv(tables))
+        if tables:
+            drawn = figure_of(found)
+            (out / "figure_claims.svg").write_bytes(drawn.files["svg"])
+            parts = [html.figure(drawn), *map(html.table, tables)]
+            notes = [tally(found) + ".", NOTE]
+            write_atomically(out / "claims.html", html.page(TITLE, notes, parts))
+    except OSError as error:
+        raise UserError(f"out={out}: {error.strerror}; choose another with out=DIR") from None
+
+
+def as_csv(tables: Sequence[Table]) -> str:
+    """Every claim of the tables as a line; empty where there is none."""
     rows = [row for made in tables for row in made.tidy]
     file = io.StringIO()
     if rows:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows({key: shown(value) for key, value in row.items()} for row in rows)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / "claims.md", "\n".join(lines) + "\n")
-        write_atomically(out / "claims.csv", file.getvalue())
-        if rows:
-            with context(RULES, after_reset=True):
-                figure = saved("claims", *draw(found), kinds=["svg"])
-            (out / "figure_claims.svg").write_bytes(figure.files["svg"])
-    except OSError as error:
-        raise UserError(f"out={out}: {error.strerror}; choose another with out=DIR") from None
+    return file.getvalue()
+
+
+def figure_of(found: Sequence[Finding]) -> Figure:
+    """The drawn figure, as SVG."""
+    from matplotlib.style import context
+
+    from normbench.report.figures.style import RULES, saved
+
+    with context(RULES, after_reset=True):
+        return saved("claims", *draw(found), kinds=["svg"])
 
 
 def shown(value: object) -> str:
