@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from normbench.cli.help import complain
 from normbench.cli.hydra import compose, configuration
@@ -17,6 +17,9 @@ from normbench.study.plan import Slots, describe, fetch_data, plan
 from normbench.words import Words
 
 NUMBERS = ("jobs", "jobs_per_gpu", "seeds")
+if TYPE_CHECKING:
+    from normbench.study.jobs import Job
+
 WORDS = Words("sweep", flags=["--dry-run"], settings=True, meant=setting_meant)
 
 
@@ -30,7 +33,9 @@ def sweep(arguments: list[str]) -> int:
     keys = {*axes, *(key for point in points for key in point)}
     fixed = tuple(f"{k}={v}" for k, v in given.items() if k not in keys)
     asked = [fixed + some for some in overrides_of(axes, points)]
-    code = run_all(asked, study, configuration, dry)
+    code = run_all(
+        asked, study, configuration, dry, table=not {"experiment", "study"} & given.keys()
+    )
     folder, out = (f"{study['results']}/{part}{study['study']}" for part in ("runs/", ""))
     if dry or not glob.glob(f"{folder}/**/record.json", recursive=True):
         return code
@@ -74,10 +79,14 @@ def refuse_of_files(word: str) -> None:
 
 
 def run_all(
-    asked: Sequence[Sequence[str]], study: dict[str, Any], compose: Compose, dry: bool = False
+    asked: Sequence[Sequence[str]],
+    study: dict[str, Any],
+    compose: Compose,
+    dry: bool = False,
+    table: bool = True,
 ) -> int:
-    """Runs what is to be run, says what failed and how to repeat it; the exit code: 1 where a cell
-    failed, 2 where all that is wrong are cells that cannot be."""
+    """Runs what is to be run, says what failed and how to repeat it, and shows a table of the runs;
+    the exit code: 1 where a cell failed, 2 where all that is wrong are cells that cannot be."""
     from rich.console import Console
 
     from normbench.study.jobs import checked, distinct
@@ -98,8 +107,20 @@ def run_all(
     bad = [*ends["invalid"], *ends["failed"]]
     for one in bad:
         complain(f"{'failed' if one.cell else 'invalid'}: {one.command}: {one.error}")
+    if table:
+        show_runs(jobs)
     console.print(what, markup=False)
     return 1 if ends["failed"] else 2 if bad else 0
+
+
+def show_runs(jobs: Sequence[Job]) -> None:
+    """A line for each run that is over."""
+    from normbench.cli.runs import show
+    from normbench.report.frames import of_records
+
+    pairs = [(job.cell.folder, job.record()) for job in jobs if job.cell]
+    if over := [(folder, record) for folder, record in pairs if record is not None]:
+        show(of_records(over, ("runs",)).runs)
 
 
 def report(arguments: list[str]) -> int:

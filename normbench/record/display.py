@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from normbench.record.provenance import words_of
 from normbench.record.record import Record, Row
 from normbench.settings.cell import Cell
 from normbench.settings.schema import Settings
 
 if TYPE_CHECKING:
     import torch
+
+
+SILENT = 60.0  # seconds, at most, where there is no terminal
 
 
 class Follower(Protocol):
@@ -41,6 +46,7 @@ class Display:
         """The run begins, or goes on after `done` epochs."""
         self.epochs, self.done, self.row = settings.epochs, done, None
         self.begin, self.begin_at = time.perf_counter(), done
+        self.said = time.monotonic()
         s, held_out = settings, held_out_images(settings.dataset.options)
         self.shown = "validation" if held_out else "test"
         self.console.print(
@@ -66,6 +72,10 @@ class Display:
 
     def step(self, step: int, steps: int) -> None:
         """Some steps of the epoch are done."""
+        now = time.monotonic()
+        if self.live is None and now - self.said >= SILENT:
+            self.said = now
+            self.console.print(f"epoch {self.done + 1}/{self.epochs}: step {step} of {steps}")
         if self.live is not None:
             at = self.done + step / steps
             epoch = f"{min(int(self.done) + 1, self.epochs)}/{self.epochs}"
@@ -73,7 +83,7 @@ class Display:
 
     def epoch(self, row: Row) -> None:
         """An epoch is done."""
-        self.done, self.row = row["epoch"], row
+        self.done, self.row, self.said = row["epoch"], row, time.monotonic()
         if self.live is not None:
             self.live.update(self.task, completed=self.done, numbers=numbers(row, self.shown))
             return
@@ -108,9 +118,22 @@ class Display:
         """Where the run lies, and what to do next."""
         settings = cell.settings
         self.console.print(f"  run     {cell.folder}")
-        self.console.print(f"  curves  tensorboard --logdir {settings.results}/runs")
-        other = settings.norm.name if settings.norm.name not in ("bn", "custom") else "frn"
-        self.console.print(f"  next    normbench train -m norm=bn,{other} batch=2,8,32")
+        study = shlex.quote(f"{settings.results}/runs/{settings.study}")
+        self.console.print(f"  curves  tensorboard --logdir {study}", markup=False)
+        self.console.print(f"  next    {grid_command(settings)}", markup=False)
+
+
+def grid_command(settings: Settings) -> str:
+    """The command of a grid with BN that keeps what was typed: dataset, model, protocol and the rest."""
+    norm = settings.norm.name
+    if norm == "custom":
+        norm = str(settings.norm.options.get("target"))
+    varied = [f"norm=bn,{'frn' if norm == 'bn' else norm}", "batch=2,8,32"]
+    kept = [w for w in words_of("train") if w.partition("=")[0] not in VARIED and "norm." not in w]
+    return shlex.join(["normbench", "train", "-m", *varied, *kept])
+
+
+VARIED = ("norm", "batch", "workers", "seed", "-m", "--multirun")  # of a grid, or at their defaults
 
 
 def result(record: Record) -> str:

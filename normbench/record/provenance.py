@@ -41,6 +41,12 @@ def tell_children(arguments: Sequence[str]) -> None:
     os.environ[COMMAND] = shlex.join(["normbench", *arguments])
 
 
+def words_of(command: str) -> list[str]:
+    """The words of the `normbench` command that this process belongs to; none where it is another."""
+    words = shlex.split(os.environ.get(COMMAND, ""))
+    return words[2:] if words[:2] == ["normbench", command] else []
+
+
 def processor() -> str:
     """The name of the processor; its architecture where the system does not say more."""
     try:

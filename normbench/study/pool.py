@@ -17,7 +17,7 @@ from normbench.study.apart import apart
 from normbench.study.jobs import Job
 from normbench.study.plan import Slots
 from normbench.study.running import Running
-from normbench.study.show import live_table, say, say_notes, say_waiting, table
+from normbench.study.show import Total, live_table, say, say_notes, say_waiting
 from normbench.study.worker import work
 
 
@@ -35,7 +35,8 @@ def run_cells(jobs: Sequence[Job], slots: Slots, console: Console) -> dict[str, 
     running: list[Running] = []
     notes: Counter[str] = Counter()
     told = False
-    with live_table(console, running) as live, signals.deferred():
+    total = Total(console, len(waiting), len(slots.devices))
+    with live_table(console) as live, signals.deferred():
         try:
             while waiting or running:
                 if signals.asked():
@@ -51,7 +52,8 @@ def run_cells(jobs: Sequence[Job], slots: Slots, console: Console) -> dict[str, 
                     notes.update(one.notes)
                     if finish(one, ends, waiting):
                         say(console, one, ends, jobs, len(slots.devices))
-                live.update(table(running))
+                        total.spoken()
+                total.show(live, running, len(waiting))
         except BaseException:
             stop(running)
             raise

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
@@ -14,6 +14,8 @@ from normbench.record.display import clock
 from normbench.study.jobs import Job
 from normbench.study.plan import seconds_left
 from normbench.study.running import Running
+
+SILENT = 60.0  # seconds, at most, where there is no terminal
 
 
 def say(
@@ -46,10 +48,50 @@ def say_notes(console: Console, notes: Counter[str]) -> None:
         console.print(f"{count} {'cell' if count == 1 else 'cells'}: {line}", markup=False)
 
 
-def live_table(console: Console, running: Sequence[Running]) -> Live:
-    """The table of running cells; where there is no terminal it shows nothing."""
+def live_table(console: Console) -> Live:
+    """For the table of running cells; where there is no terminal it shows nothing."""
     options = {"redirect_stdout": False, "redirect_stderr": False, "transient": True}
-    return Live(table(running), console=console, refresh_per_second=4, **options)  # type: ignore[arg-type]
+    return Live(console=console, refresh_per_second=4, **options)  # type: ignore[arg-type]
+
+
+class Total:
+    """How far the whole is: from the cells that have ended, and the epochs of those that run."""
+
+    def __init__(self, console: Console, cells: int, at_a_time: int) -> None:
+        self.console, self.cells, self.at_a_time = console, cells, at_a_time
+        self.said = time.monotonic()
+
+    def line(self, running: Sequence[Running], waiting: int) -> str:
+        """`3.4 of 24 cells, about 12 min left`; no time before the first epoch of any is over."""
+        parts = [one.at[0] / one.at[1] for one in running]
+        left = self.seconds_left(running, waiting)
+        time_left = "" if left is None else f", about {clock(left)} left"
+        return f"{self.cells - len(running) - waiting + sum(parts):.1f} of {self.cells} cells{time_left}"
+
+    def seconds_left(self, running: Sequence[Running], waiting: int) -> float | None:
+        """By the pace of the cells that run: their parts of a cell in the time since they began."""
+        now = time.perf_counter()
+        parts = sum(one.at[0] / one.at[1] for one in running if one.at[0] >= 1)
+        spent = sum(now - one.begin for one in running if one.at[0] >= 1)
+        if not parts:
+            return None
+        open_ = waiting + sum(1 - one.at[0] / one.at[1] for one in running)
+        return open_ * spent / parts / min(self.at_a_time, len(running) + waiting)
+
+    def show(self, live: Live, running: Sequence[Running], waiting: int) -> None:
+        """In a terminal all the time; elsewhere a line where nothing was said for a minute."""
+        if self.console.is_terminal:
+            live.update(Group(table(running), self.line(running, waiting)))
+        elif time.monotonic() - self.said >= SILENT and running:
+            names = ", ".join(
+                f"{one.job.name} epoch {one.at[0]:.1f}/{one.at[1]}" for one in running
+            )
+            self.console.print(f"{self.line(running, waiting)}; running: {names}", markup=False)
+            self.spoken()
+
+    def spoken(self) -> None:
+        """Something was said a moment ago."""
+        self.said = time.monotonic()
 
 
 def table(running: Sequence[Running]) -> Table:

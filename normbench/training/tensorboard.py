@@ -10,18 +10,38 @@ from torch.utils.tensorboard.summary import hparams
 
 from normbench.record.record import Record, Row
 from normbench.settings.cell import Cell
+from normbench.settings.schema import Settings
 from normbench.training.events import EventFile
 from normbench.training.provenance import learned_tensors
 
-CURVES = {
+CURVES = {  # TensorBoard shows them by name: accuracies before losses and what the norms learned
+    "accuracy/train": "train_top1_percent",
+    "accuracy/test": "test_top1_percent",
     "loss/train": "train_loss",
     "loss/test": "test_loss",
-    "top1/train": "train_top1_percent",
-    "top1/test": "test_top1_percent",
     "run/learning_rate": "lr",
     "run/images_per_second": "images_per_second",
 }
 RESULTS = ("final_top1_percent", "best_top1_percent", "median_last5_top1_percent")
+
+
+def hparams_of(settings: Settings) -> dict[str, bool | str | float | int]:
+    """What tells runs apart, by the keys of the command line; the norm's options are among them."""
+    s = settings
+    options = {f"norm.{key}": value for key, value in s.norm.options.items()}
+    plain = {k: v if isinstance(v, bool | float | int) else str(v) for k, v in options.items()}
+    return {  # the page shows the first five, by name
+        "activation": s.activation,
+        "batch": s.batch,
+        "epochs": s.epochs,
+        "lr": s.lr,
+        "network": f"{s.model.label}-{s.dataset.label}",
+        "norm": s.norm_label,
+        **plain,
+        "protocol": s.protocol,
+        "seed": s.seed,
+        "workers": s.workers,
+    }
 
 
 class Board:
@@ -55,17 +75,7 @@ class Board:
 
     def end(self, record: Record) -> None:
         """The hparams of the run and its result."""
-        s = self.settings
-        values: dict[str, bool | str | float | int] = {  # the page shows the first five, by name
-            "activation": s.activation,
-            "batch": s.batch,
-            "lr": s.lr,
-            "network": f"{s.model.label}-{s.dataset.label}",
-            "norm": s.norm_label,
-            "seed": s.seed,
-            "status": record.status,
-            "workers": s.workers,
-        }
+        values = {**hparams_of(self.settings), "status": record.status}
         accuracies = {key: getattr(record, key) for key in RESULTS}
         results = {f"result/{key}": math.nan if v is None else v for key, v in accuracies.items()}
         for summary in hparams(values, results):  # type: ignore[no-untyped-call]

@@ -72,6 +72,15 @@ def test_runs_and_compare(normbench: Command, two: tuple[Path, Path]) -> None:
     one_line(normbench("compare", "results/runs", str(bn)), "holds 2 runs")
 
 
+def test_a_grid_ends_in_a_table(normbench: Command, two: tuple[Path, Path]) -> None:
+    done = normbench("train", "-m", "norm=bn,frn", *RUN)
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert "2 of 2 cells are done already" in lines[1]
+    assert "final" in lines[2]
+    assert [line.split()[-1] for line in lines[3:5]] == [str(folder) for folder in two]
+
+
 def test_clean(normbench: Command, two: tuple[Path, Path]) -> None:
     bn, frn = two
     assert "nothing to remove" in normbench("clean").out

@@ -12,7 +12,8 @@ import torch
 from rich.console import Console
 
 from normbench.data import Dataset
-from normbench.record.display import Display, clock
+from normbench.record.display import Display, clock, grid_command
+from normbench.record.provenance import COMMAND
 from normbench.record.record import Record
 from normbench.settings.cell import cell_of
 from normbench.settings.schema import Settings
@@ -48,7 +49,7 @@ def test_a_line_an_epoch(cell: Cell) -> None:
         assert f"test {top1:.2f} %" in line
     assert f"{record.final_top1_percent:.2f} %" in result
     assert str(made.folder) in run
-    assert "tensorboard --logdir results/runs" in curves
+    assert "tensorboard --logdir results/runs/single" in curves
     assert "normbench train" in following
 
 
@@ -154,3 +155,15 @@ def test_says_that_training_images_were_held_out(cell: Cell) -> None:
     assert "cifar10_5k with 1,000 training images held out: 4 images" in lines[0]
     assert "validation 10.00 %" in lines[1]
     assert lines[2].startswith("accuracy on 1,000 held-out training images 10.00 %")
+
+
+def test_the_next_command_keeps_what_was_typed(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dataset, model and the rest; the norm's own options have no meaning for BN."""
+    typed = "normbench train norm=gn norm.groups=4 batch=2 dataset=cifar10 'recompute=[\"a b\"]'"
+    monkeypatch.setenv(COMMAND, typed)
+    grid = "normbench train -m norm=bn,gn batch=2,8,32"
+    assert grid_command(cell(norm="gn")) == f"{grid} dataset=cifar10 'recompute=[\"a b\"]'"
+    monkeypatch.setenv(COMMAND, "normbench sweep norm=gn")
+    assert grid_command(cell(norm="bn")) == "normbench train -m norm=bn,frn batch=2,8,32"
+    own = cell(norm={"name": "custom", "target": "mine.PairNorm"})
+    assert "norm=bn,mine.PairNorm" in grid_command(own)

@@ -27,6 +27,7 @@ NOT_DECISIVE: dict[str, Any] = {
     "results": "elsewhere",
     "histograms": True,
     "checkpoint_minutes": 0.5,
+    "keep_best": False,
 }
 DECISIVE: dict[str, Any] = {
     "norm": {"name": "gn", "groups": 4},

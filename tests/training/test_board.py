@@ -18,8 +18,8 @@ Fit = Callable[[Settings], Record]
 CURVES = {
     "loss/train": "train_loss",
     "loss/test": "test_loss",
-    "top1/train": "train_top1_percent",
-    "top1/test": "test_top1_percent",
+    "accuracy/train": "train_top1_percent",
+    "accuracy/test": "test_top1_percent",
     "run/learning_rate": "lr",
     "run/images_per_second": "images_per_second",
 }
@@ -81,7 +81,8 @@ def test_histograms_on_request(cell: Cell, fit: Fit) -> None:
 
 
 def test_hparams_and_result_in_the_same_file(cell: Cell, fit: Fit) -> None:
-    settings = cell(norm="frn", epochs=1, seed=5, lr=0.05)
+    norm = {"name": "frn", "eps": 1e-6, "learned_eps": False}
+    settings = cell(norm=norm, epochs=1, seed=5, lr=0.05)
     record = fit(settings)
     folder = cell_of(settings).folder
     assert [p for p in folder.rglob("events.*") if p.parent != folder] == []
@@ -91,6 +92,10 @@ def test_hparams_and_result_in_the_same_file(cell: Cell, fit: Fit) -> None:
     start = HParamsPluginData.FromString(content["_hparams_/session_start_info"])
     values = start.session_start_info.hparams
     assert values["norm"].string_value == "frn"
+    assert values["norm.eps"].number_value == pytest.approx(1e-6)
+    assert values["norm.learned_eps"].bool_value is False
+    assert values["epochs"].number_value == 1
+    assert values["protocol"].string_value == "scaled"
     assert values["batch"].number_value == settings.batch
     assert values["seed"].number_value == 5
     assert values["lr"].number_value == pytest.approx(0.05)
