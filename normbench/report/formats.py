@@ -72,6 +72,8 @@ ESCAPES = str.maketrans(
     | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
     | {"±": r"$\pm$", "×": r"$\times$", "−": r"$-$", "–": "--", "…": r"\dots{}", "√": r"$\surd$"}
     | {"σ": r"$\sigma$", "μ": r"$\mu$", "ρ": r"$\rho$", "τ": r"$\tau$", "ε": r"$\varepsilon$"}
+    | {"⁻": "$^{-}$", "·": r"$\cdot$"}
+    | {digit: f"$^{{{number}}}$" for number, digit in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
     | {"<": r"$<$", ">": r"$>$", "≥": r"$\geq$", "≤": r"$\leq$"}
 )
 LATEX = r"""\documentclass{article}

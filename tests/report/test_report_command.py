@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -208,6 +209,48 @@ def test_the_page_stands_alone(quick: Path) -> None:
     assert {a or b for a, b in used} <= set(page.ids)
 
 
+def test_the_page_has_every_run_with_its_curve_and_its_folder_and_links_to_papers(
+    quick: Path,
+) -> None:
+    report(quick, "formats=html")
+    page = quick / "quick" / "report.html"
+    text = page.read_text(encoding="utf-8")
+    rows = re.findall(r'<tr data-curve="([^"]+)".*?<a href="([^"]+)">', text)
+    assert len(rows) == 72
+    for curve, folder in rows:
+        record = json.loads((page.parent / folder / "record.json").read_text())
+        assert [float(word) for word in curve.split()] == record["curves"]["test_top1_percent"]
+    assert '<a href="https://arxiv.org/abs/1803.08494">' in text
+    assert '<a href="https://github.com/' in text
+
+
+def test_error_is_100_less_accuracy_and_the_best_is_bold(quick: Path) -> None:
+    best = {}
+    for word in ("accuracy", "error"):
+        report(quick, f"metric={word}", "formats=md,csv", f"out={quick / word}")
+        table = pd.read_csv(quick / word / "table.csv")
+        ours = table[table["table"] == f"Top-1 {word}, %"].set_index(["norm", "batch"])["mean"]
+        published = table[table["kind"] == "paper"].set_index(["table", "norm", "batch"])["mean"]
+        best[word] = ours, published
+        lines = (quick / word / "table.md").read_text().splitlines()
+        bold = [line for line in lines[: lines.index("", 20)] if "**" in line]
+        at = ours.xs(2, level="batch")
+        assert any(
+            f"| {at.idxmax() if word == 'accuracy' else at.idxmin()} |" in line for line in bold
+        )
+    for accuracy, error in zip(best["accuracy"], best["error"], strict=True):
+        assert len(accuracy) > 30
+        assert (accuracy + error).dropna().round(6).eq(100).all()
+
+
+def test_norms_are_those_asked_for_in_their_order(quick: Path) -> None:
+    report(quick, "norms=gn,bn", "formats=md")
+    lines = (quick / "quick" / "table.md").read_text().splitlines()
+    start = lines.index("### Top-1 accuracy, %") + 4
+    assert [line.split(" | ")[0] for line in lines[start : start + 3]] == ["| gn", "| bn", ""]
+    assert len(pd.read_csv(quick / "quick" / "runs.csv")["norm"].unique()) == 9
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 @pytest.mark.parametrize("name", ["quick", "frn_epsilon"])
 def test_the_latex_compiles(tmp_path: Path, name: str) -> None:
@@ -276,6 +319,10 @@ def test_axes_of_the_command_line_replace_those_of_the_file(
         ([], "experiment=NAME"),
         (["experiment=gn_tabel2"], "did you mean 'gn_table2'"),
         (["experiment=quick", "metrik=final"], "did you mean 'metric'"),
+        (["experiment=quick", "metric=error,accuracy"], "one of error and accuracy"),
+        (["experiment=quick", "metric=acuracy"], "did you mean 'accuracy'?"),
+        (["experiment=quick", "norms=bn,bni"], "norms=bni: quick has none, did you mean 'bn'?"),
+        (["experiment=quick", "width=narrow"], "width=narrow: must be among page, column"),
         (["experiment=quick", "metric=top5"], "is not one of final_top1_percent"),
         (["experiment=quick", "formats=md,gif"], "formats=md,gif: 'gif' must be among md, csv"),
         (["experiment=quick", "seeds=many"], "seeds=many: must be a whole number"),
