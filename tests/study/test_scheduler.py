@@ -131,3 +131,17 @@ def test_what_a_cell_notes_is_said_once_for_all_cells() -> None:
     said = io.StringIO()
     say_notes(Console(file=said, width=200), Counter(2 * running.notes))
     assert said.getvalue() == "2 cells: the step runs without a CUDA graph: no\n"
+
+
+@pytest.mark.slow
+def test_two_sweeps_on_one_study(folder: Path) -> None:
+    """Each waits for the cells that the other holds; both end with 0, and each cell ran once."""
+    words = ["norm=gn,frn", "batch=500", "workers=1", "epochs=2", "seeds=1", "jobs=1", "device=cpu"]
+    command = [sys.executable, "-m", "normbench", "sweep", *words, "study=both"]
+    both = [subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) for _ in "ab"]
+    said = [sweep.communicate(timeout=600)[0] for sweep in both]
+    assert [sweep.returncode for sweep in both] == [0, 0], said
+    records = [read_record(path.parent) for path in folder.rglob("record.json")]
+    assert [record.status for record in records if record] == ["ok", "ok"]
+    for path in folder.rglob("metrics.jsonl"):
+        assert len(path.read_text().splitlines()) == 2

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from normbench import signals
 from normbench.models.layers import Classifier
+from normbench.record import record
 from normbench.record.display import Display
 from normbench.record.record import Record, read_record
 from normbench.settings.cell import cell_of
@@ -119,4 +120,24 @@ def test_dropout_goes_on_where_it_was(
     expected = fit(whole)
     Interruptions(monkeypatch, {2, 5, 6}, signal.SIGTERM)
     assert attempts(cut) == 4
+    check_same(cut, whole, expected)
+
+
+@pytest.mark.parametrize("place", ["write_record", "write_settings", "Metrics"])
+def test_killed_outside_of_the_steps(
+    cell: Cell, fit: Fit, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Between the end of the event file and the record, too: nothing there is doubled."""
+    whole, cut = (cell(epochs=1, study=study) for study in ("whole", "cut"))
+    expected = fit(whole)
+
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(train if place == "Metrics" else record, place, die)
+            with pytest.raises(KeyboardInterrupt):
+                fit(cut)
+    fit(cut)
     check_same(cut, whole, expected)

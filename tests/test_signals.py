@@ -1,0 +1,64 @@
+"""A signal stops at once, or at the next look; a second one leaves at once, without a traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from normbench import signals
+
+from .cases import each
+
+TWICE = """
+import os, signal, sys
+from normbench import signals
+with signals.heard(), signals.deferred():
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(os.getpid(), number)
+        print("still here", signals.asked(), flush=True)
+"""
+
+
+def test_a_second_signal_leaves_at_once() -> None:
+    done = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True)
+    assert done.returncode == 128 + signal.SIGINT
+    assert done.stdout == "still here True\n"
+    assert done.stderr.startswith("normbench: left at once") and done.stderr.count("\n") == 1
+
+
+@each("number", signals.SIGNALS)
+def test_stopped_at_once_or_at_the_next_look(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(signals.Stopped, match=number.name), signals.heard():
+        os.kill(os.getpid(), number)
+    with signals.heard(), signals.deferred():
+        signals.look()
+        os.kill(os.getpid(), number)
+        assert signals.asked()
+        with pytest.raises(signals.Stopped, match=number.name):
+            signals.look()
+    assert signal.getsignal(number) == before
+    assert not signals.asked()
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals.heard():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not signals.asked()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_blocked_signal_waits_at_the_door() -> None:
+    with signals.heard(), signals.deferred():
+        with signals.blocked():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert not signals.asked()
+        assert signals.asked()
