@@ -146,6 +146,7 @@ def test_use(row: Row, use: str) -> None:
     USES[use](row)
 
 
+@pytest.mark.slow
 @each("name", ["bn", "frn", "sn"])
 def test_torch_compile_takes_it_in_one_graph(name: str) -> None:
     for training in MODES:

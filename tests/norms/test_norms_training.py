@@ -75,7 +75,8 @@ def test_learned_state_has_the_form_that_papers_show() -> None:
     sn.mean_weight.data.copy_(torch.tensor([0.0, 1.0, 2.0]).log1p())
     close(sn.learned()["mean_weight"], torch.tensor([1, 2, 3], dtype=torch.float64) / 6, 1e-6)
     close(sn.learned()["var_weight"], full(1 / 3, 3))
-    frn = create_norm("frn", CHANNELS, learned_eps=True, eps=1e-6, eps_init=-1e-4).double()
+    frn = create_norm("frn", CHANNELS, learned_eps=True, eps=1e-6, eps_init=1e-4).double()
+    frn.eps_learned.data.neg_()
     close(frn.learned()["epsilon"], full(1e-6 + 1e-4), 1e-7)
     close(create_norm("frn", CHANNELS, activation="tlu").double().learned(), {"tau": full(0)})
 
