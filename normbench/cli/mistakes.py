@@ -23,7 +23,9 @@ OF_A_SWEEP = {  # settings that `normbench sweep` reads, and what to say instead
     "paper_setup": "it stands in the files of experiments",
     "jobs": "one run has no cells; normbench sweep has, or normbench train -m",
     "jobs_per_gpu": "one run has no cells; normbench sweep has, or normbench train -m",
+    "devices_per_cell": "one run takes several by torchrun --nproc-per-node=2 -m normbench train",
 }
+OF_A_GRID = ("jobs", "jobs_per_gpu", "devices_per_cell")  # which train -m reads too
 SYNONYMS = {  # what settings are called elsewhere
     **dict.fromkeys(("resolution", "image_size", "img_size", "crop"), "size"),
     **dict.fromkeys(("epsilon",), "eps"),
@@ -57,7 +59,7 @@ def refuse_of_a_sweep(word: str, many: bool) -> None:
     """UserError for a setting of a sweep among the words of `train`; a multirun has jobs too."""
     key = word.lstrip("+~").partition("=")[0]
     first = key.partition(".")[0]
-    if first in OF_A_SWEEP and not (many and first.startswith("jobs")):
+    if first in OF_A_SWEEP and not (many and first in OF_A_GRID):
         raise UserError(f"{word}: {key} is no setting of normbench train; {OF_A_SWEEP[first]}")
 
 

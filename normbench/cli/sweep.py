@@ -16,10 +16,10 @@ from normbench.study.grid import grid, is_list, overrides_of, text
 from normbench.study.plan import Slots, describe, fetch_data, plan
 from normbench.words import Words
 
-NUMBERS = ("jobs", "jobs_per_gpu", "seeds")
 if TYPE_CHECKING:
     from normbench.study.jobs import Job
 
+NUMBERS = ("jobs", "jobs_per_gpu", "devices_per_cell", "seeds")
 WORDS = Words("sweep", flags=["--dry-run"], settings=True, meant=setting_meant)
 
 
@@ -94,8 +94,9 @@ def run_all(
 
     console = Console(highlight=False, soft_wrap=True)
     parse_sweep(study)
-    slots = Slots.of(study["jobs"], study["jobs_per_gpu"], gpus(study["device"]))
-    jobs = checked(distinct(jobs_of(asked, compose)))
+    each = study["devices_per_cell"]
+    slots = Slots.of(study["jobs"], study["jobs_per_gpu"], gpus(study["device"]), each)
+    jobs = checked(distinct(jobs_of(asked, compose)), each)
     what = describe(jobs, study["paper_setup"], study["report"].get("metric"))
     console.print(what, markup=False)
     if dry:

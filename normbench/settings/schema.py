@@ -39,6 +39,7 @@ class Sweep:
 
     jobs: bounds.Jobs | None
     jobs_per_gpu: bounds.Jobs
+    devices_per_cell: bounds.Jobs
     seeds: bounds.Seeds
     axes: dict[str, Annotated[list[Any], Field(min_length=1)]]
     points: list[dict[str, Any]]

@@ -93,8 +93,9 @@ def newer_record(cell: Cell) -> str:
     return ""
 
 
-def checked(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs, those that cannot work with their error; each network is checked once."""
+def checked(jobs: Sequence[Job], ranks: int = 1) -> list[Job]:
+    """The jobs, those that cannot work with their error, each by so many ranks; each network is checked
+    once."""
     of_network: dict[str, Settings] = {}
     keys: list[str] = []  # of what decides whether the network can run; empty where none is to run
     for job in jobs:
@@ -102,7 +103,7 @@ def checked(jobs: Sequence[Job]) -> list[Job]:
         keys.append(repr([getattr(settings, name) for name in CHECKED]) if settings else "")
         if settings:
             of_network.setdefault(keys[-1], settings)
-    errors = apart(errors_of, of_network) if of_network else {}
+    errors = apart(errors_of, of_network, ranks) if of_network else {}
     result = []
     for job, key in zip(jobs, keys, strict=True):
         error = (errors[key] or newer_record(job.cell)) if key and job.cell else ""
@@ -110,13 +111,15 @@ def checked(jobs: Sequence[Job]) -> list[Job]:
     return result
 
 
-def errors_of(networks: dict[str, Settings]) -> dict[str, str]:
-    """Of each, why it cannot be trained; empty where it can."""
+def errors_of(networks: dict[str, Settings], ranks: int) -> dict[str, str]:
+    """Of each, why so many ranks cannot train it; empty where they can."""
+    from normbench.training.distributed import check_ranks
     from normbench.training.network import check
 
     errors = {}
     for key, settings in networks.items():
         try:
+            check_ranks(settings, ranks)
             check(settings)
             errors[key] = ""
         except UserError as mistake:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import get_args
 
+from normbench.errors import UserError
 from normbench.machine import cores
 from normbench.record.display import clock
 from normbench.study.grid import whole
@@ -18,20 +19,28 @@ class Slots:
     """Where cells run: a device index for each that may run at a time (None: the CPU)."""
 
     devices: tuple[int | None, ...]
-    threads: int  # of torch, in each
+    threads: int  # of torch, in each process
+    each: int = 1  # devices from that one on, with a process each, that a cell has
 
     @classmethod
-    def of(cls, jobs: int | None, jobs_per_gpu: int, gpus: int) -> Slots:
-        """`jobs_per_gpu` on each of `gpus`; without one, `jobs` on the CPU (None: one a core)."""
+    def of(cls, jobs: int | None, jobs_per_gpu: int, gpus: int, each: int = 1) -> Slots:
+        """`jobs_per_gpu` on each of `gpus`, or on each `each` of them; without one, `jobs` on the CPU
+        (None: a process a core)."""
         whole("jobs", 1 if jobs is None else jobs)
         whole("jobs_per_gpu", jobs_per_gpu)
+        whole("devices_per_cell", each)
+        if gpus and each > gpus:
+            raise UserError(
+                f"devices_per_cell={each}: torch sees {gpus} CUDA devices; give at most {gpus}, or"
+                " device=cpu"
+            )
         if gpus:
             devices: tuple[int | None, ...] = tuple(
-                g for _ in range(jobs_per_gpu) for g in range(gpus)
+                g for _ in range(jobs_per_gpu) for g in range(0, gpus - each + 1, each)
             )
         else:
-            devices = (None,) * (jobs or cores())
-        return cls(devices, max(1, cores() // len(devices)))
+            devices = (None,) * (jobs or max(1, cores() // each))
+        return cls(devices, max(1, cores() // (each * len(devices))), each)
 
 
 def seconds_left(jobs: Sequence[Job], at_a_time: int) -> float | None:

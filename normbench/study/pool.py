@@ -110,7 +110,9 @@ def start(
     for one in running:
         free.remove(one.device)
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=work, args=(job.cell, free[0], slots.threads, theirs))
+    process = context.Process(
+        target=work, args=(job.cell, free[0], slots.threads, theirs, slots.each)
+    )
     with signals.blocked():  # the server that forks the cells never hears a signal, a cell later
         process.start()
     theirs.close()

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
 from multiprocessing import connection, parent_process
 from typing import TYPE_CHECKING
 
@@ -21,21 +22,36 @@ if TYPE_CHECKING:
     import torch
 
 
-def work(cell: Cell, device: int | None, threads: int, pipe: connection.Connection) -> None:
+def work(
+    cell: Cell, device: int | None, threads: int, pipe: connection.Connection, count: int = 1
+) -> None:
     """Runs a cell; the last message is ("done" | "invalid" | "failed" | "held" | "stopped", text).
 
-    A signal stops it after the step, with a checkpoint; it is the parent that leaves at a second one.
+    On `count` devices from `device` on, by a process each. A signal stops it after the step, with a
+    checkpoint; it is the parent that leaves at a second one.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, with SIGTERM
     threading.Thread(target=die_with_parent, daemon=True).start()
     if device is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible(device)
-    with open(os.devnull, "w") as nowhere:  # the terminal belongs to the parent's table
-        sys.stdout = sys.stderr = nowhere
-        with signals.heard(at_second=False):
+        devices = range(device, device + count)
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(visible(one) for one in devices)
+    with hidden(), signals.heard(at_second=False):
+        if count > 1:
+            from normbench.study.ranks import launch
+
+            ended = launch(cell, count, threads, pipe)
+        else:
             ended = outcome(cell, threads, pipe)
-            with signals.deferred():
-                pipe.send(ended)
+        with signals.deferred(), contextlib.suppress(BrokenPipeError):
+            pipe.send(ended)
+
+
+@contextlib.contextmanager
+def hidden() -> Iterator[None]:
+    """For its duration nothing is printed: the terminal belongs to the parent's table."""
+    with open(os.devnull, "w") as nowhere:
+        sys.stdout = sys.stderr = nowhere
+        yield
 
 
 def outcome(cell: Cell, threads: int, pipe: connection.Connection) -> tuple[str, str]:
