@@ -14,7 +14,13 @@ from .cases import each
 
 PACKAGE = Path(normbench.__file__).parent
 ROOT = PACKAGE.parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "normbench/README.md")  # a changelog names what was
+# A changelog names what was.
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "conf/README.md",
+    "normbench/README.md",
+)
 ENDINGS = (".py", ".yaml", ".md", ".csv", ".toml", ".svg")
 
 pytestmark = pytest.mark.skipif(
