@@ -42,9 +42,9 @@ class NewerError(FailedError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`", did you mean 'frn'?"` where another known word is close to `word`, else an empty string."""
-    others = [one for one in known if one != word]
-    close = difflib.get_close_matches(word, others, n=1)
-    return f", did you mean {close[0]!r}?" if close else ""
+    others = {one.lower(): one for one in known if one != word}
+    close = difflib.get_close_matches(word.lower(), others, n=1)
+    return f", did you mean {others[close[0]]!r}?" if close else ""
 
 
 def way_out(word: str, known: Collection[str]) -> str:

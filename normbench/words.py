@@ -74,14 +74,20 @@ class Words:
         """The flag without its value. UserError for one that the command does not have."""
         name, _, text = word.partition("=")
         if name not in self.flags:
-            hint = did_you_mean(name, self.flags) or self.no_flag(name.lstrip("-"), text)
+            hint = self.no_flag(name, text)
             raise UserError(f"normbench {self.command} has no {word}{hint}")
+        if text and name not in self.valued:
+            raise UserError(f"{word}: {name} takes no value")
         return name
 
-    def no_flag(self, key: str, text: str) -> str:
+    def no_flag(self, name: str, text: str) -> str:
         """What somebody who types --key=text should type."""
-        if self.reader(key) or (self.settings and text):
-            return f", did you mean {key}={text or '…'}?"
+        key = name.lstrip("-")
+        meant = self.meant(key) or (f"{key}={text or '…'}" if self.reader(key) else "")
+        if meant or (self.settings and text):
+            return f", did you mean {f'{key}={text}' if text else meant}?"
+        if close := did_you_mean(name, self.flags):
+            return close
         if self.settings:
             return "; settings are key=value"
         return f"; there is {', '.join(self.flags)}" if self.flags else "; there are no flags"

@@ -61,7 +61,7 @@ def check_words(words: Iterable[str], many: bool = False) -> None:
     many: in a multirun, where a word may have several values."""
     for word in words:
         key = word.partition("=")[0]
-        if not re.fullmatch(r"(\+\+?|~)?[A-Za-z_][\w./@-]*", key):
+        if not re.fullmatch(r"(\+\+?|~)?[A-Za-z_][\w-]*([./@:][\w-]+)*", key):
             raise UserError(f"{word!r} is not key=value: {key!r} is no key of a setting")
         found = override(word)
         if found.is_sweep_override():
@@ -75,7 +75,7 @@ def check_words(words: Iterable[str], many: bool = False) -> None:
 
 def is_choice(group: str, value: Any) -> bool:
     """Whether a value may stand for a choice of a group; those without a default may be null."""
-    return isinstance(value, str | int) or (value is None and group not in CHOSEN)
+    return isinstance(value, str) or (value is None and group not in CHOSEN)
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -161,21 +161,16 @@ def run_app(job: Callable[[DictConfig], None], arguments: list[str]) -> int:
     offer_foreign(words)
     offer_own(words)
     import hydra
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
     from hydra_plugins.normbench import LocalLauncher
     from omegaconf.errors import OmegaConfBaseException
 
     register()
+    GlobalHydra.instance().clear()
     LocalLauncher.exit_codes.clear()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come out as they are
     errors: list[Exception] = []
-
-    def one(config: DictConfig) -> None:  # keeps its error, which Hydra would print in its own way
-        try:
-            job(config)
-        except Exception as error:
-            errors.append(error)
-
     with tempfile.TemporaryDirectory() as folder:  # for the multirun.yaml that nobody asked for
         sys.argv = ["normbench train", *arguments]
         if many:
@@ -184,7 +179,7 @@ def run_app(job: Callable[[DictConfig], None], arguments: list[str]) -> int:
             app = hydra.main(
                 config_path="pkg://normbench.conf", config_name="train", **version_base()
             )
-            app(one)()
+            app(keeping(errors, job))()
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(readable(error, words)) from None
     if errors:
@@ -201,6 +196,20 @@ def register() -> None:
         Plugins.instance().register(plugin)
 
 
+def keeping(
+    errors: list[Exception], job: Callable[[DictConfig], None]
+) -> Callable[[DictConfig], None]:
+    """The job with its error put into `errors`: Hydra would print it in its own way."""
+
+    def one(config: DictConfig) -> None:
+        try:
+            job(config)
+        except Exception as error:
+            errors.append(error)
+
+    return one
+
+
 def settings_among(arguments: Sequence[str]) -> list[str]:
     """The words that are settings, between flags of Hydra's and their values. UserError for a flag
     whose value is missing or none of those that it has."""
@@ -211,7 +220,7 @@ def settings_among(arguments: Sequence[str]) -> list[str]:
         given, allowed = text if equals else after, VALUED[flag]
         if not given or (allowed and given not in allowed):
             must = f"must be among {', '.join(allowed)}" if allowed else "needs a value"
-            raise UserError(f"{flag} {given}: {must}")
+            raise UserError(f"{f'{flag} {given}'.strip()}: {must}")
     return [word for word in arguments if "=" in word and not word.startswith("-")]
 
 

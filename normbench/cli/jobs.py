@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from normbench.cli.hydra import plain, references, value
+from normbench.cli.hydra import check_words, plain, references, value
 from normbench.errors import UserError
 from normbench.settings.cell import Cell, cell_of
 from normbench.settings.parse import parse
@@ -50,6 +50,7 @@ class Grid:
 
     def data(self, words: tuple[str, ...]) -> dict[str, Any]:
         """What composing these words gives. UserError for a mistake in them."""
+        check_words(words)  # each value: what is composed is kept for other values too
         key = self.key(words)
         if key not in self.composed:
             found: dict[str, Any] | UserError

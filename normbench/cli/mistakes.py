@@ -20,7 +20,7 @@ OF_A_SWEEP = {  # settings that `normbench sweep` reads, and what to say instead
     "axes": "give the values with commas, such as norm=bn,gn",
     "points": "give the values with commas, such as norm=bn,gn",
     "report": "normbench report makes tables and figures",
-    "paper_setup": "it stands in the files of experiments",
+    "paper_setup": "give scale=… and recipe=… themselves",
     "jobs": "one run has no cells; normbench sweep has, or normbench train -m",
     "jobs_per_gpu": "one run has no cells; normbench sweep has, or normbench train -m",
     "devices_per_cell": "one run takes several by torchrun --nproc-per-node=2 -m normbench train",
@@ -76,24 +76,25 @@ def unreadable(word: str) -> str:
 def readable(error: Exception, words: Sequence[str] = ()) -> str:
     """What Hydra says of the first wrong one of `words`, in one line with the nearest right one."""
     said = str(error)
-    if choice := re.search(r"Could not find '([^']+)/([^'/]*)'", said):
+    if choice := re.search(r"Could not find '([^'/]+)/([^']*)'", said):
         group, word = choice.groups()
+        if group == "hydra":
+            group, _, word = f"{group}/{word}".rpartition("/")
         known = choices(group)
-        hint = did_you_mean(word, known)
         there = f" (there are {', '.join(known)})" if known else ""
-        return f"there is no {group}={word}{hint}{there}"
-    wrong = re.search(
-        r"Could not (override|append to config\. An item is already at) '([^']+)'", said
-    )
-    if wrong:
-        word = wrong.group(2)
-        if wrong.group(1) != "override":
-            return f"+{word}: {word} is there already; leave out the +"
+        return f"there is no {group}={word}{did_you_mean(word, known)}{there}"
+    if wrong := re.search(
+        r"Could not override '([^']+)'|Could not delete from config\. '([^']+)' does not", said
+    ):
+        word = wrong.group(1) or wrong.group(2)
         return f"there is no setting {word!r}{nearest(word, words)}"
-    if said.startswith("Missing mandatory value"):
-        key = getattr(error, "full_key", None) or said.split()[-1]
+    if again := re.search(r"(?:already at|Multiple values for) '?(\w[\w.]*\w)", said):
+        return f"+{again.group(1)}: {again.group(1)} is there already; leave out the +"
+    key, first = getattr(error, "full_key", None), said.split("\n")[0]
+    if first.startswith("Missing mandatory value"):
+        key = key or first.split()[-1]
         return f"{key} has no value; give {key}=…"
-    return said.split("\n")[0]
+    return f"{key}: {first}" if key and key not in first else first
 
 
 def nearest(word: str, words: Sequence[str]) -> str:
@@ -103,20 +104,21 @@ def nearest(word: str, words: Sequence[str]) -> str:
     """
     group, _, last = word.rpartition(".")
     group = group.partition(".")[0]  # norm.options.groups is meant as norm.groups
-    known = known_keys(word if group else "", words)
+    if word in known_keys("", words):  # a value with keys of its own, evaluate={...}
+        group, last = word, ""
+    places = [group] if group else ["", "norm", "model", "dataset", "evaluate"]
     for name in filter(None, (last, SYNONYMS.get(last))):
-        if group and f"{group}.{name}" in known:
-            return f", did you mean {group + '.' + name!r}?"
-        for top in ("", "norm", "model", "dataset", "evaluate"):
-            found = f"{top}.{name}".lstrip(".")
+        for place in places:
+            found = f"{place}.{name}".lstrip(".")
             if found != word and found in known_keys(found, words):
                 return f", did you mean {found!r}?"
-    if not group:
-        return did_you_mean(word, known) or "; normbench train --help shows all"
-    names = [key.rpartition(".")[2] for key in known]
-    close = did_you_mean(last, names).replace("'", f"'{group}.", 1)
-    there = f"; there {'is' if len(known) == 1 else 'are'} {', '.join(known)}"
-    return close or (there if known else f"; this {group} has no options")
+    known = known_keys(f"{group}." if group else "", words)
+    close = did_you_mean(last, [key.rpartition(".")[2] for key in known])
+    if close:
+        return close.replace("'", f"'{group}." if group else "'", 1)
+    if not group or not known:
+        return "; normbench train --help shows all"
+    return f"; there {'is' if len(known) == 1 else 'are'} {', '.join(known)}"
 
 
 def known_keys(word: str, words: Sequence[str]) -> list[str]:
@@ -134,7 +136,7 @@ def known_keys(word: str, words: Sequence[str]) -> list[str]:
     if isinstance(top.get(group), dict):
         return [f"{group}.{key}" for key in top[group]]
     if group not in groups:
-        return known_keys("", ())
+        return []
     given = [word.split("=", 1)[1] for word in words if word.startswith(f"{group}=")]
     own = options(group, str([groups.get(group), *given][-1]).rpartition(",")[2])
     return [f"{group}.{key}" for key in own if key != "name"]

@@ -97,6 +97,8 @@ def run_all(
     each = study["devices_per_cell"]
     slots = Slots.of(study["jobs"], study["jobs_per_gpu"], gpus(study["device"]), each)
     jobs = checked(distinct(jobs_of(asked, compose)), each)
+    if len(errors := {job.error for job in jobs}) == 1 and (same := errors.pop()):
+        raise UserError(same)  # in all of them alike
     what = describe(jobs, study["paper_setup"], study["report"].get("metric"))
     console.print(what, markup=False)
     if dry:

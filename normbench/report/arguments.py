@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def metric(text: str) -> tuple[str, ...]:
 
 
 def folder(text: str) -> Path:
-    if not Path(text).is_dir():
+    if not os.path.isdir(text):  # False too for what cannot be the name of a file
         raise UserError(
             f"{text}: not a folder; normbench report takes experiment=NAME or folders of runs"
         )

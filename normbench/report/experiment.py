@@ -17,6 +17,7 @@ from normbench.choices import names as choices_of
 from normbench.choices import path_of, remembered
 from normbench.errors import UserError, did_you_mean, way_out
 from normbench.report.values import Values, plain
+from normbench.settings.parse import NO_STUDY, parse_sweep
 from normbench.settings.schema import FIXED_SGD_BATCH, PAPER_WORKERS
 
 METRICS = {
@@ -158,9 +159,14 @@ def load(name: str) -> Experiment:
 
 
 def parse(name: str, text: str) -> Experiment:
-    """An experiment from the text of its file. UserError for an unknown key of `report`."""
+    """An experiment from the text of its file. UserError for axes, points or a report of another kind,
+    and for an unknown key of `report`."""
     data: Values = yaml.safe_load(text)
-    report: Values = data.pop("report", {})
+    try:
+        parse_sweep({**NO_STUDY, **{key: data[key] for key in NO_STUDY if data.get(key)}})
+    except UserError as error:
+        raise UserError(f"experiment={name}: {error}") from None
+    report: Values = data.pop("report", None) or {}
     chosen, scale = choices(data), named(data).get("scale", SCALE)
     data.pop("defaults", None)
     if unknown := set(report) - KEYS:

@@ -24,9 +24,9 @@ MOST_EPOCHS = 100_000
 MOST_PIXELS = 4_096
 MOST_BATCHES = 1_000_000
 MOST_JOBS = 1_024
-LARGEST_NUMBER = 1e9
+LARGEST_NUMBER = 1_000_000_000
 
-WHY = {
+WHY: dict[float, str] = {
     MOST_CELLS: "at a minute each, more cells take weeks",
     MOST_IMAGES: "a step shows no image twice, and no dataset here has so many",
     MOST_EPOCHS: "each leaves a line and a checkpoint",

@@ -23,6 +23,16 @@ from normbench.settings.schema import (
 )
 
 OF_A_SWEEP = tuple(field.name for field in dataclasses.fields(Sweep))
+NO_STUDY: dict[str, Any] = {
+    "jobs": None,
+    "jobs_per_gpu": 1,
+    "devices_per_cell": 1,
+    "seeds": 1,
+    "axes": {},
+    "points": [],
+    "paper_setup": None,
+    "report": {},
+}  # a sweep of nothing
 NOT_OF_A_RUN = (*OF_A_SWEEP, "gn_groups")  # the last one is what other settings are made of
 LATER_OPTIONS: dict[str, dict[str, Any]] = {
     "dataset": {"validation": 0, "domains": []},
@@ -194,6 +204,7 @@ def plain_words(message: str) -> str:
         ("a valid boolean", "true or false"),
         ("a valid string", "text"),
         ("a valid list", "a list, such as [a,b]"),
+        ("'str' instances are not allowed as a Sequence value", "must be a list, such as [a,b]"),
         ("a valid tuple", "a list, such as [a,b]"),
         ("a valid dictionary", "a set of keys and values, such as {key: value}"),
         ("greater than or equal to", "at least"),
