@@ -109,7 +109,9 @@ def runs(document: Document) -> str:
     keys.sort(key=lambda key: FIRST.index(key) if key in FIRST else len(FIRST) + (key == "status"))
     drawn = {}
     if CURVE in curves:
-        drawn = {run: " ".join(map(text, some)) for run, some in curves.groupby("run")[CURVE]}
+        drawn = {
+            run: escape(" ".join(map(text, some))) for run, some in curves.groupby("run")[CURVE]
+        }
     lines = []
     for run in rows(frame):
         shown = [names.norm(run["norm"]) if key == "norm" else text(run[key]) for key in keys]

@@ -49,7 +49,7 @@ def laid_out(
                 {key: cell.get(key) for key in keys},
                 unsaid(experiment, str(cell.get("norm", ""))),
                 None if varied else cell.get("activation", activation),
-            ),
+            ).replace("$", r"\$"),  # in a figure a $ alone would begin a formula
             "column": cell.get(experiment.columns or ""),
         }
         for cell in cells

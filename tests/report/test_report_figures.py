@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -102,6 +103,17 @@ def test_lines_of_one_norm_and_of_a_users_own_are_told_apart() -> None:
     alone = style.look({f"GN, {n} groups": "gn" for n in (16, 8, 4, 2, 1)})
     assert len({look.colour for look in alone.values()}) == 5
     assert len({str(look.dash) for look in alone.values()}) == 5
+
+
+def test_a_label_of_others_is_no_formula(tmp_path: Path) -> None:
+    quick = dataclasses.replace(experiments.load("quick"), points=[{"norm": "bn"}])
+    write_study(tmp_path / "results", quick, seeds=1, study="mine")
+    for path in tmp_path.rglob("record.json"):
+        data = json.loads(path.read_text())
+        data["settings"]["norm"]["label"] = "a$\\b_c$"
+        path.write_text(json.dumps(data))
+    words = [f"results={tmp_path}", f"out={tmp_path / 'out'}", "formats=svg,html"]
+    assert main([str(tmp_path / "results"), *words]) == 0
 
 
 def bars(axes: Any) -> int:
