@@ -42,6 +42,9 @@ def draw(document: Document) -> tuple[Drawing, str] | str:
     left.set(title="By images per worker", xlabel="images per worker", ylabel=f"{word}, %")
     by_weight(right, points.assign(weight=weights).dropna(subset=["weight"]))
     right.set(title="By the weight of the test image", xlabel="weight a of the image's own moments")
+    right.set_ylabel(
+        f"{word}, %" if document.view.width == "column" else ""
+    )  # else beside the left
     return drawing, (
         f"{word.capitalize()} of the same trained networks by the statistics with which they are"
         " evaluated. running: the averages of training; precise: the mean over batches, each worker's"
