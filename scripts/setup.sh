@@ -19,14 +19,17 @@ set_up() {
     local extra=$1 want stamp=$venv/.installed${1//[^a-z]/-}
     want=$(cksum <"$root/pyproject.toml")
     if [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then return; fi
-    echo "setting up $venv (once; a few minutes)" >&2
+    echo "setting up $venv: once, a few minutes, most of it for torch; its steps:" >&2
     if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then  # none, or half of one
         local python
         rm -rf "$venv"
         python=$(find_python) || return 1
+        echo "  Making an environment of $("$python" --version)" >&2
         "$python" -m venv "$venv" || return 1
     fi
-    if ! "$venv/bin/python" -m pip install --disable-pip-version-check -q -e "$root$extra" >"$venv/install.log" 2>&1; then
+    "$venv/bin/python" -m pip install --disable-pip-version-check --progress-bar off -e "$root$extra" 2>&1 |
+        tee "$venv/install.log" | grep --line-buffered -oE '^ *(Downloading [^ ]+( \(.*\))?|Building [^ ]+|Installing collected packages)' >&2
+    if [ "${PIPESTATUS[0]}" != 0 ]; then
         tail -n 20 "$venv/install.log" >&2
         echo "the installation failed; all of it is in $venv/install.log" >&2
         return 1
