@@ -10,7 +10,6 @@ from importlib.resources import files
 
 from normbench.choices import names
 from normbench.cli.listing import GROUPS
-from normbench.record.evaluations import EVALUATIONS
 from normbench.report.claims import studies
 from normbench.training.foreign import LIBRARIES
 
@@ -36,13 +35,13 @@ normbench: how normalization layers behave when each worker sees only a few imag
 """
 
 
-EVALUATE = f"""\
+EVALUATE = """\
 normbench evaluate RUN ... [statistics=...] [weight=...] [images=...] [batches=...] [dataset=NAME]
 
   normbench evaluate results/runs/single                      every finished run below, in every way
   normbench evaluate RUN statistics=example weight=0.1,0.2    a line for each weight
   normbench evaluate RUN statistics=batch images=1,8,32       by the test batch's own statistics
-One line more in {EVALUATIONS} beside each record; a line that is there is not computed again.
+One line more in evaluations.jsonl beside each record; a line that is there is not computed again.
 
   statistics  by which the batch norms of a trained network evaluate, on the test images; all:
     running   as in training
