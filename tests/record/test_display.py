@@ -66,7 +66,7 @@ def test_the_second_time(cell: Cell) -> None:
 @pytest.mark.usefixtures("tiny")
 def test_divergence_is_said(cell: Cell) -> None:
     shown = Shown()
-    settings = cell(norm="none", lr=1e12, warmup=0.0, schedule="constant")
+    settings = cell(norm="none", lr=1e9, warmup=0.0, schedule="constant")
     train.run(cell_of(settings), shown.display)
     assert "the loss is not finite" in "\n".join(shown.lines)
     assert any(line.startswith("diverged in epoch") for line in shown.lines)
