@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -15,11 +16,15 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from normbench import create_norm, ops
+from normbench.cli.hydra import compose
+from normbench.cli.jobs import cell
 from normbench.norms import PlaneNorm, pool, standardize
 from normbench.norms.tracking import without_tracking
 from normbench.ops import triton
 from normbench.ops.mix import autograd
 from normbench.ops.triton import cut, fused, source
+from normbench.training.network import create_network
+from normbench.training.step import Step
 
 from ...cases import each
 from ...norms.table import PLANE_ROWS, Row, gradients, images, perturbed
@@ -40,6 +45,7 @@ MEMORY = (
     "new_empty",
     "detach",
     "alias",
+    "_unsafe_view",
 )  # no kernel of torch
 
 
@@ -152,6 +158,25 @@ def test_at_most_six_launches_forward_and_backward(row: Row, started: list[str])
     assert torchs.seen == []
     assert len(started) <= 6, started
     assert started.count("kernel") <= 2
+
+
+@pytest.mark.skipif(GPU, reason="a count, without the work")
+@pytest.mark.parametrize("name", ["bn", "frn"])
+def test_launches_of_a_step_of_resnet20(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward, backward and update at 2 images; our kernels are counted and not executed."""
+    ours: list[str] = []
+    monkeypatch.setattr(triton, "start", lambda x, kernel, *_, **__: ours.append(kernel.__name__))
+    monkeypatch.setattr(autograd, "_executables", {})
+    words = ["model=resnet20", f"norm={name}", "batch=2", "workers=1", "device=cpu"]
+    settings = cell(compose(words)).settings
+    step = Step(create_network(settings, None).train(), settings, torch.device("cpu"))
+    x, labels = torch.zeros(2, 3, 32, 32), torch.tensor([1, 2])
+    with ops.use("triton"):
+        step(x, labels)  # every mix is traced
+        ours.clear()
+        with Launches() as torchs:
+            step(x, labels)
+    assert len(ours) + len(torchs.seen) <= 330, Counter(torchs.seen)
 
 
 def test_a_norm_of_ones_own(started: list[str]) -> None:
