@@ -117,8 +117,8 @@ def passes(norm: nn.Module, x: Tensor) -> list[Tensor]:
 
 
 def agree(norm: nn.Module, x: Tensor) -> None:
-    """Within 1e-5 of float64, in training and evaluation."""
-    for training in (True, False):
+    """Within 1e-5 of float64, of the largest number of a tensor; in training and evaluation."""
+    for training in (True, False) if list(norm.buffers()) else (True,):
         norm.train(training)
         ours = copy.deepcopy(norm).float().to(DEVICE)
         with ops.use("eager"):
@@ -126,7 +126,8 @@ def agree(norm: nn.Module, x: Tensor) -> None:
         with ops.use("triton"):
             found = passes(ours, x.float().to(DEVICE))
         for a, b in zip(found, exact, strict=True):
-            torch.testing.assert_close(a.double(), b.double(), rtol=1e-5, atol=1e-5)
+            largest = max(1.0, b.abs().max().item())
+            torch.testing.assert_close(a.double(), b.double(), rtol=1e-5, atol=1e-5 * largest)
     assert autograd._executables
     assert all(autograd._executables.values()), "every one could be traced"
 
@@ -143,40 +144,48 @@ def test_every_norm(row: Row, started: list[str]) -> None:
     agree(norm_of(row), images(n=6).contiguous(memory_format=torch.channels_last))
 
 
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the kernels that would be started, and are not: the interpreter's own work is done
+    by operations of torch."""
+    names: list[str] = []
+    monkeypatch.setattr(triton, "start", lambda x, kernel, *_, **__: names.append(kernel.__name__))
+    monkeypatch.setattr(autograd, "_executables", {})
+    return names
+
+
+@pytest.mark.skipif(GPU, reason="a count, without the work")
 @each("row", TRACEABLE)
-def test_at_most_six_launches_forward_and_backward(row: Row, started: list[str]) -> None:
+def test_at_most_six_launches_forward_and_backward(row: Row, counted: list[str]) -> None:
     """Those of our kernels, and not one of torch's."""
     norm = norm_of(row).float().to(DEVICE)
     x = images().float().to(DEVICE).requires_grad_()
     with ops.use("triton"):
         norm(x)  # traced
         g = torch.randn_like(x)
-        started.clear()
+        counted.clear()
         with Launches() as torchs:
             y = norm(x)
             torch.autograd.grad(y, [x, *norm.parameters()], g)
     assert torchs.seen == []
-    assert len(started) <= 6, started
-    assert started.count("kernel") <= 2
+    assert len(counted) <= 6, counted
+    assert counted.count("kernel") <= 2
 
 
 @pytest.mark.skipif(GPU, reason="a count, without the work")
 @pytest.mark.parametrize("name", ["bn", "frn"])
-def test_launches_of_a_step_of_resnet20(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forward, backward and update at 2 images; our kernels are counted and not executed."""
-    ours: list[str] = []
-    monkeypatch.setattr(triton, "start", lambda x, kernel, *_, **__: ours.append(kernel.__name__))
-    monkeypatch.setattr(autograd, "_executables", {})
+def test_launches_of_a_step_of_resnet20(name: str, counted: list[str]) -> None:
+    """Forward, backward and update at 2 images."""
     words = ["model=resnet20", f"norm={name}", "batch=2", "workers=1", "device=cpu"]
     settings = cell(compose(words)).settings
     step = Step(create_network(settings, None).train(), settings, torch.device("cpu"))
     x, labels = torch.zeros(2, 3, 32, 32), torch.tensor([1, 2])
     with ops.use("triton"):
         step(x, labels)  # every mix is traced
-        ours.clear()
+        counted.clear()
         with Launches() as torchs:
             step(x, labels)
-    assert len(ours) + len(torchs.seen) <= 330, Counter(torchs.seen)
+    assert len(counted) + len(torchs.seen) <= 330, Counter(torchs.seen)
 
 
 def test_a_norm_of_ones_own(started: list[str]) -> None:
@@ -196,7 +205,7 @@ def test_larger_batches(name: str, started: list[str]) -> None:
         agree(perturbed(norm.double()), x)
     made = [one for one in autograd._executables.values() if one is not None]
     split = [kernel.programs > 1 for one in made for kernel in (one.forward, one.backward)]
-    assert any(split) == (name != "sn")
+    assert any(split)
 
 
 def test_bfloat16_is_rounded_once(started: list[str]) -> None:
