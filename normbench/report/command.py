@@ -8,7 +8,8 @@ from functools import partial
 from math import prod
 from pathlib import Path
 
-from normbench.errors import UserError
+from normbench.errors import FailedError, UserError
+from normbench.record.files import CANNOT_WRITE
 from normbench.record.record import write_atomically
 from normbench.report import arguments as args
 from normbench.report.document import Document, Part
@@ -69,7 +70,8 @@ def one(request: args.Request, frames: Frames, source: Path, study: str | None) 
         out.mkdir(parents=True, exist_ok=True)
         write(document, out, request)
     except OSError as error:
-        raise UserError(f"out={out}: {error.strerror}; choose another with out=DIR") from None
+        kind = FailedError if error.errno in CANNOT_WRITE else UserError  # full; or a wrong word
+        raise kind(f"out={out}: {error.strerror}; choose another with out=DIR") from None
     show(document)
     print(f"\nwritten to {out}\n" if study else f"\nwritten to {out}")
     for name, why in document.left.items():
