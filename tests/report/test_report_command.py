@@ -86,7 +86,10 @@ def test_a_figure_without_data_is_left_alone_and_said(
     (folder / "figure_curves.svg").write_text("old")
     capsys.readouterr()
     main([str(folder)])
-    assert "figure_curves was not drawn: the study has no curves.csv" in capsys.readouterr().out
+    assert (
+        "figure_curves was not drawn: the study has no test error in curves.csv"
+        in capsys.readouterr().out
+    )
     assert (folder / "figure_curves.svg").read_text() == "old"
 
 
