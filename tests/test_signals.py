@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -59,6 +60,6 @@ def test_what_is_ignored_stays_ignored() -> None:
 def test_a_blocked_signal_waits_at_the_door() -> None:
     with signals.heard(), signals.deferred():
         with signals.blocked():
-            os.kill(os.getpid(), signal.SIGUSR1)
+            signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)  # not to a thread of another
             assert not signals.asked()
         assert signals.asked()

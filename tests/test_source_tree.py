@@ -73,7 +73,7 @@ def test_configuration_and_launcher_are_found(tmp_path: Path) -> None:
     file, *_, last = run.stdout.splitlines() or [run.stderr]
     assert Path(file) == ROOT / "conf" / "__init__.py", run.stderr
     code, *plugins = last.split()
-    assert code == "1" and "invalid: normbench train norm=gn batch=3" in run.stderr
+    assert code == "2" and "sgd_batch=4 belongs to protocol=fixed" in run.stderr
     assert "hydra_plugins.normbench" in plugins
 
 

@@ -130,5 +130,5 @@ def test_mistakes_are_one_line(normbench: Command, folder: Path) -> None:
 
 def test_a_command_that_is_proposed_says_the_folder(normbench: Command, folder: Path) -> None:
     done = normbench("sweep", "norm=gn2,bn", "batch=0,-1", "seed=0", "conf_dir=my_conf")
-    assert done.code == 1
+    assert done.code == 2
     assert "normbench train seed=0 norm=gn2 batch=0 conf_dir=my_conf: batch=0" in done.err

@@ -26,6 +26,12 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("kept") / "results"
 
 
+@pytest.fixture(autouse=True)
+def no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output is piped, and nobody says how wide it may be."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture
 def two(tiny: object, normbench: Command, kept: Path) -> tuple[Path, Path]:
     """The folders of two finished runs, of BN and FRN."""

@@ -129,7 +129,7 @@ def test_a_study_of_ones_own_shows_a_run_for_every_batch_that_it_stands_for(
     """Which a sweep reports when it ends."""
     write_study(tmp_path / "results", load("quick"), seeds=1, study="mine")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("normbench.cli.sweep.run_all", lambda *_: 0)
+    monkeypatch.setattr("normbench.cli.sweep.run_all", lambda *_, **__: 0)
     assert cli.main(["sweep", "norm=bn,gn", "study=mine"]) == 0
     table = pd.read_csv(tmp_path / "results" / "mine" / "table.csv")
     batches = {norm: set(some["batch"].dropna()) for norm, some in table.groupby("norm")}

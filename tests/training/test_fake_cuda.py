@@ -51,7 +51,8 @@ def backward(loss: Tensor) -> None:
     """`loss.backward()` written out, since autograd's engine asks a CUDA driver for its streams."""
     gradients: dict[Any, list[Tensor | None]] = {loss.grad_fn: [torch.ones_like(loss)]}
     for node in in_order(loss.grad_fn):
-        given = gradients.pop(node)
+        if (given := gradients.pop(node, None)) is None:
+            continue  # no gradient comes this far: a custom backward has given none
         if (leaf := getattr(node, "variable", None)) is not None:
             leaf.grad = given[0] if leaf.grad is None else leaf.grad + given[0]
             continue
