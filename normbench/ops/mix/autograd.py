@@ -137,23 +137,48 @@ def warn_once(message: str) -> None:
 
 
 class Executable:
-    """A program as the interpreter of the CPU takes it: rows of numbers, and a place for each storage.
+    """A program that is ready to be executed.
 
     own: names of the module's tensors in the order of their bases; read_backward, written: which of
     them the backward pass reads, and the forward pass changes.
     """
 
     def __init__(self, program: Program) -> None:
-        from normbench.ops.mix.interpreter import encoded  # not before numba is needed
-
-        self.program, self.layout = program, layout_of(program)
-        self.forward = encoded(program.forward, self.layout.places)
-        self.backward = encoded(program.backward, self.layout.places)
-        self.own = tuple(program.own)
+        self.program, self.own = program, tuple(program.own)
         after, written = program.read_backward(), program.written()
         storages = list(enumerate(program.own.values()))
         self.read_backward = [i for i, storage in storages if storage in after]
         self.written = [i for i, storage in storages if storage in written]
+
+    def keep(
+        self, ctx: Any, x: Tensor, kept: Tensor, lower_bound: LowerBound, own: list[Tensor]
+    ) -> None:
+        """What the backward pass needs of the forward pass that is over, whose buffers have changed."""
+        if self.written:
+            increment_version([own[i] for i in self.written])
+        learned_bound = lower_bound if isinstance(lower_bound, Tensor) else None
+        read = [own[i] for i in self.read_backward]
+        ctx.save_for_backward(x, kept, learned_bound, *read)
+        ctx.executable = self
+        ctx.lower_bound = None if learned_bound is not None else lower_bound
+
+
+def again_by_definition(ctx: Any, x: Tensor, g: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradients of a fused norm with a graph of their own."""
+    gx, *rest = definition.differentiated(ctx.again.norm, (x, *ctx.learned), g)
+    return gx, None, None, None, None, *rest
+
+
+class Rows(Executable):
+    """A program as the interpreter of the CPU takes it: rows of numbers, and a place for each storage."""
+
+    def __init__(self, program: Program) -> None:
+        from normbench.ops.mix.interpreter import encoded  # not before numba is needed
+
+        super().__init__(program)
+        self.layout = layout_of(program)
+        self.forward = encoded(program.forward, self.layout.places)
+        self.backward = encoded(program.backward, self.layout.places)
         self.at = {name: self.layout.places[storage] for name, storage in program.ends.items()}
 
     def addresses(self, bases: list[int], *names: str) -> list[int]:
@@ -166,7 +191,7 @@ class _Fused(Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        executable: Executable,
+        executable: Rows,
         lower_bound: LowerBound,
         own: list[Tensor],
         again: Again,
@@ -184,23 +209,16 @@ class _Fused(Function):
             cpu.run("moments", x, 0, at, mean, var)
         cpu.interpret(executable.forward, bases)
         cpu.run("affine", x, step, at, scale, shift, low.data_ptr(), y.data_ptr())
-        if executable.written:
-            increment_version([own[i] for i in executable.written])
-        learned_bound = lower_bound if isinstance(lower_bound, Tensor) else None
-        read = [own[i] for i in executable.read_backward]
-        ctx.save_for_backward(x, kept, learned_bound, *read)
-        ctx.executable, ctx.again, ctx.learned = executable, again, learned
-        ctx.lower_bound = None if learned_bound is not None else lower_bound
+        executable.keep(ctx, x, kept, lower_bound, own)
+        ctx.again, ctx.learned = again, learned
         return y
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, kept, learned_bound, *read = ctx.saved_tensors
         if torch.is_grad_enabled():  # a graph of the gradient is asked for
-            inputs = (x, *ctx.learned)
-            gx, *rest = definition.differentiated(ctx.again.norm, inputs, g)
-            return gx, None, None, None, None, *rest
-        executable: Executable = ctx.executable
+            return again_by_definition(ctx, x, g)
+        executable: Rows = ctx.executable
         layout, shapes = executable.layout, executable.program.shapes.values()
         g, scratch = cpu.like(g, x), x.new_empty(layout.scratch[1])
         gradients = [x.new_empty(shape) for shape in shapes]
@@ -222,4 +240,4 @@ class _Fused(Function):
         return gx, None, None, None, None, *gradients
 
 
-CPU = Way(cpu.serves, MOST_PLANES, lambda program, planes: Executable(program), _Fused, copies=True)
+CPU = Way(cpu.serves, MOST_PLANES, lambda program, planes: Rows(program), _Fused, copies=True)

@@ -19,11 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.graph import increment_version
 
-from normbench.ops import definition, triton
+from normbench.ops import triton
 from normbench.ops.mix.again import Again
-from normbench.ops.mix.autograd import Way
+from normbench.ops.mix.autograd import Executable, Way, again_by_definition
 from normbench.ops.mix.layout import KEPT, LINE, layout_of
 from normbench.ops.mix.program import Program
 from normbench.ops.mix.steps import Step
@@ -122,19 +121,15 @@ def compiled(text: str) -> Any:
     return vars(module)["kernel"]
 
 
-class Executable:
-    """A program as two kernels; see `ops.mix.autograd.Executable`, whose attributes it has."""
+class Kernels(Executable):
+    """A program as two kernels, for planes [N, C]."""
 
     def __init__(self, program: Program, planes: tuple[int, int]) -> None:
-        self.program, self.planes, self.kept = program, planes, layout_of(program).kept
+        super().__init__(program)
+        self.planes, self.kept = planes, layout_of(program).kept
         maps, sums = ("mean", "var", "scale", "shift"), ("sum_g", "sum_gx", "below")
         self.forward = Kernel(program, program.forward, planes, maps, ())
         self.backward = Kernel(program, program.backward, planes, (*maps, *sums), ("p", "q"))
-        self.own = tuple(program.own)
-        after, written = program.read_backward(), program.written()
-        storages = list(enumerate(program.own.values()))
-        self.read_backward = [i for i, storage in storages if storage in after]
-        self.written = [i for i, storage in storages if storage in written]
 
     def planes_of(self, memory: Tensor, kernel: Kernel, *names: str) -> list[Tensor]:
         """Some of the ends of a pass, [N, C], in its memory."""
@@ -142,9 +137,9 @@ class Executable:
         return [memory[kernel.at[name] :][: n * c].view(n, c) for name in names]
 
 
-def executable(program: Program, planes: tuple[int, int]) -> Executable | None:
+def executable(program: Program, planes: tuple[int, int]) -> Kernels | None:
     """None where one program of the GPU would have to do too much alone."""
-    made = Executable(program, planes)
+    made = Kernels(program, planes)
     alone = any(part.count == 1 for part in (*made.forward.parts, *made.backward.parts))
     return None if alone and planes[0] * planes[1] > MOST_ALONE else made
 
@@ -156,7 +151,7 @@ class Fused(Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        made: Executable,
+        made: Kernels,
         lower_bound: LowerBound,
         own: list[Tensor],
         again: Again,
@@ -170,22 +165,16 @@ class Fused(Function):
         unused = [kept] * len(made.program.gradients)
         kernel(kept, scratch, *own, *unused)
         y = triton.affine(x, scale, shift, lower_bound)
-        if made.written:
-            increment_version([own[i] for i in made.written])
-        learned_bound = lower_bound if isinstance(lower_bound, Tensor) else None
-        read = [own[i] for i in made.read_backward]
-        ctx.save_for_backward(x, kept, learned_bound, *read)
-        ctx.made, ctx.again, ctx.learned = made, again, learned
-        ctx.lower_bound = None if learned_bound is not None else lower_bound
+        made.keep(ctx, x, kept, lower_bound, own)
+        ctx.again, ctx.learned = again, learned
         return y
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, kept, learned_bound, *read = ctx.saved_tensors
         if torch.is_grad_enabled():  # a graph of the gradient is asked for
-            gx, *rest = definition.differentiated(ctx.again.norm, (x, *ctx.learned), g)
-            return gx, None, None, None, None, *rest
-        made: Executable = ctx.made
+            return again_by_definition(ctx, x, g)
+        made: Kernels = ctx.executable
         kernel, bound = made.backward, ctx.lower_bound if learned_bound is None else learned_bound
         g, scratch = triton._like(g, x), floats(x, kernel.scratch)
         scale, shift = made.planes_of(kept, kernel, "scale", "shift")

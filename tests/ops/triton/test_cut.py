@@ -11,7 +11,7 @@ from normbench import create_norm
 from normbench.ops.mix.program import Program, program_of
 from normbench.ops.triton import cut
 from normbench.ops.triton.cut import Part, parts_of
-from normbench.ops.triton.fused import Executable
+from normbench.ops.triton.fused import Kernels
 from normbench.ops.triton.loops import loops
 
 N, C = 64, 32
@@ -24,7 +24,7 @@ def program(name: str, n: int = N, **options: Any) -> Program:
 
 
 def parts(name: str, n: int = N, **options: Any) -> tuple[list[Part], list[Part]]:
-    made = Executable(program(name, n, **options), (n, C))
+    made = Kernels(program(name, n, **options), (n, C))
     return made.forward.parts, made.backward.parts
 
 
@@ -90,7 +90,7 @@ def test_both_passes_of_a_cut_program_are_all_of_it() -> None:
 @pytest.mark.parametrize("name", ["bn", "sn"])
 def test_the_text_says_the_same_twice(name: str) -> None:
     """So that Triton finds its compiled kernel again, in another process too."""
-    first, second = (Executable(program(name), (N, C)) for _ in range(2))
+    first, second = (Kernels(program(name), (N, C)) for _ in range(2))
     assert first.forward.text == second.forward.text
     assert first.backward.text == second.backward.text
     assert first.forward.text.count("@triton.jit") == 2
