@@ -29,44 +29,47 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
     )  # fmt: skip
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(torch.cuda.is_available(), reason="test_triton runs on the GPU itself")
-def test_the_kernels_under_the_interpreter():
-    """In another process: Triton must be imported with it."""
+def under_the_interpreter(file: str) -> int:
+    """How many tests of a file pass, all of them, in another process: Triton must be imported with it."""
     pytest.importorskip("triton")
     run = python(
-        "-m", "pytest", str(HERE / "test_triton.py"), "--noconftest", "-p", "no:cacheprovider",
+        "-m", "pytest", str(HERE / file), "--noconftest", "-p", "no:cacheprovider",
         TRITON_INTERPRET="1", OMP_NUM_THREADS="1",
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
     passed = re.search(r"(\d+) passed", run.stdout)
-    assert passed and int(passed[1]) > 80
+    assert passed
+    return int(passed[1])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="test_triton runs on the GPU itself")
+def test_the_kernels_under_the_interpreter():
+    assert under_the_interpreter("test_triton.py") > 80
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="test_generated runs on the GPU itself")
 def test_the_generated_kernels_under_the_interpreter():
-    pytest.importorskip("triton")
-    run = python(
-        "-m", "pytest", str(HERE / "test_generated.py"), "--noconftest", "-p", "no:cacheprovider",
-        TRITON_INTERPRET="1", OMP_NUM_THREADS="1",
-    )  # fmt: skip
-    assert run.returncode == 0, run.stdout + run.stderr
-    passed = re.search(r"(\d+) passed", run.stdout)
-    assert passed and int(passed[1]) > 8
+    assert under_the_interpreter("test_generated.py") > 8
 
 
-COMPILE = """
-import sys, torch, triton
+NO_GPU = """
+import re, subprocess, sys, tempfile, torch, triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
-from normbench.ops import triton as ours
 
 class NoGPU:  # one that compiles for compute capability 9.0 and starts nothing
     def get_current_target(self): return GPUTarget("cuda", 90, 32)
     def get_current_device(self): return 0
     def get_current_stream(self, device): return 0
+"""
+
+COMPILE = (
+    NO_GPU
+    + """
+from normbench.ops import triton as ours
 
 def compiled(kernel, *arguments, grid, warmup, **options):
     made = start(kernel, *arguments, grid=grid, warmup=True, **options)
@@ -89,6 +92,7 @@ for low in (tau, 0.0, None)[:int(floors)]:
     ours.affine_of_two(x, x, row, row, low, (row, row))
     ours.affine_of_two(x, x, row, row, low, None)
 """
+)
 
 
 def compiled(form: str, dtype: str, floors: int, *shape: int) -> list[list[str]]:
@@ -131,18 +135,11 @@ def test_loads_and_stores_are_of_16_bytes(form, dtype, shape):
         assert (short_loads, short_stores) == ("0", "0")
 
 
-GENERATED = """
-import re, subprocess, sys, tempfile, torch, triton
-from triton.backends.compiler import GPUTarget
-from triton.runtime import driver
-from triton.runtime.jit import JITFunction
+GENERATED = (
+    NO_GPU
+    + """
 from normbench import create_norm, ops
 from normbench.ops import triton as ours
-
-class NoGPU:  # one that compiles for compute capability 9.0 and starts nothing
-    def get_current_target(self): return GPUTarget("cuda", 90, 32)
-    def get_current_device(self): return 0
-    def get_current_stream(self, device): return 0
 
 def compiled(kernel, *arguments, grid, warmup, **options):
     if kernel.__name__ != "kernel":
@@ -167,6 +164,7 @@ with ops.use("triton"):
     norm = create_norm(name, c, activation="auto", images=2)
     norm(torch.ones(n, c, 2, 2, requires_grad=True)).sum().backward()
 """
+)
 
 
 @pytest.mark.slow
