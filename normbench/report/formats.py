@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -62,8 +64,13 @@ def as_csv(document: Document, learned: bool = False) -> str:
         for table in (part.learned if learned else part.tables)
         for row in table.tidy
     ]
+    return csv_of(rows, csv_text)
+
+
+def csv_of(rows: Sequence[Mapping[str, Any]], word: Callable[[Any], str]) -> str:
+    """A line for each row, its values as `word` writes them; empty where there is none."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    words = pd.DataFrame({key: [csv_text(row.get(key)) for row in rows] for key in keys})
+    words = pd.DataFrame({key: [word(row.get(key)) for row in rows] for key in keys})
     return words.to_csv(index=False, lineterminator="\n") if rows else ""
 
 

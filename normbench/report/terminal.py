@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from normbench.report.document import Document
 from normbench.report.tables import Table
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def show(document: Document) -> None:
     """Prints the report: plain text where there is no terminal."""
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = 200
+    console = plain_console()
     console.print(document.experiment.title, style="bold")
     for part in document.parts:
         if part.heading:
@@ -33,6 +34,16 @@ def show(document: Document) -> None:
                 console.print(table.note, style="dim", soft_wrap=not console.is_terminal)
         for table in part.learned:
             console.print(f"\n{table.title}: {len(table.tidy)} numbers, in table.md")
+
+
+def plain_console() -> Console:
+    """For texts as they are, without markup; 200 wide where there is no terminal."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = 200
+    return console
 
 
 def rich_table(table: Table) -> object:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +14,11 @@ from normbench.report.claims.show import NOTE, draw, table
 from normbench.report.claims.verdicts import Finding, findings, section_of
 from normbench.report.document import Figure
 from normbench.report.evaluations import answers_of
-from normbench.report.formats import markdown_table
+from normbench.report.formats import csv_of, markdown_table
 from normbench.report.frames import read, runs_of
 from normbench.report.store import compact
 from normbench.report.tables import Table
+from normbench.report.terminal import plain_console, rich_table
 from normbench.report.values import text
 from normbench.words import Words, one_of, several
 
@@ -60,7 +59,8 @@ def write(found: Sequence[Finding], tables: Sequence[Table], out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / "claims.md", "\n".join(lines) + "\n")
-        write_atomically(out / "claims.csv", as_csv(tables))
+        rows = [row for made in tables for row in made.tidy]
+        write_atomically(out / "claims.csv", csv_of(rows, shown))
         if tables:
             drawn = figure_of(found)
             (out / "figure_claims.svg").write_bytes(drawn.files["svg"])
@@ -69,17 +69,6 @@ def write(found: Sequence[Finding], tables: Sequence[Table], out: Path) -> None:
             write_atomically(out / "claims.html", html.page(TITLE, notes, parts))
     except OSError as error:
         raise UserError(f"out={out}: {error.strerror}; choose another with out=DIR") from None
-
-
-def as_csv(tables: Sequence[Table]) -> str:
-    """Every claim of the tables as a line; empty where there is none."""
-    rows = [row for made in tables for row in made.tidy]
-    file = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: shown(value) for key, value in row.items()} for row in rows)
-    return file.getvalue()
 
 
 def figure_of(found: Sequence[Finding]) -> Figure:
@@ -99,13 +88,7 @@ def shown(value: object) -> str:
 
 def show(found: Sequence[Finding], tables: Sequence[Table]) -> None:
     """The same in the terminal, without the columns that make it wide."""
-    from rich.console import Console
-
-    from normbench.report.terminal import rich_table
-
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = 200
+    console = plain_console()
     for made in tables:
         keep = [i for i, head in enumerate(made.header) if head not in ("source", "contrast")]
         rows = [[row[i] for i in keep] for row in made.rows]
