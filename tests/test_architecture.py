@@ -13,7 +13,7 @@ import normbench
 
 ROOT = Path(normbench.__file__).parent
 FLOORS = (  # from the ground up; a module imports from floors below its own, and its own room
-    "errors machine signals source_tree",
+    "errors machine signals source_tree console",
     "words choices",
     "ops",
     "norms",

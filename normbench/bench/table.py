@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from normbench.console import wide_console
 from normbench.errors import FailedError
 from normbench.record.record import write_atomically
 from normbench.training.provenance import device_name, git_commit, versions
@@ -19,7 +19,6 @@ from normbench.training.provenance import device_name, git_commit, versions
 
 def show(title: str, rows: Sequence[Any]) -> None:
     """The rows, which are dataclasses of one kind, with their fields as columns."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title, box=None, pad_edge=False, title_justify="left", header_style="bold")
@@ -28,10 +27,7 @@ def show(title: str, rows: Sequence[Any]) -> None:
         table.add_column(field.name, justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(text(value) for value in dataclasses.astuple(row)))
-    console = Console(highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 240  # a line each, for grep
-    console.print(table, "")
+    wide_console(240).print(table, "")
 
 
 def text(value: object) -> str:

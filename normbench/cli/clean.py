@@ -97,7 +97,9 @@ def remove(folder: Path, root: Path) -> bool:
     """Removes a run that no process trains, and the folders above it that are empty then."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / ".lock")
+    from normbench.record.files import LOCK
+
+    lock = FileLock(folder / LOCK)
     try:
         with lock.acquire(timeout=0):
             shutil.rmtree(folder)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from normbench.console import wide_console
 from normbench.errors import UserError
 from normbench.words import Words
 
@@ -68,7 +69,6 @@ def named(folders: Sequence[Path]) -> list[str]:
 
 def show(runs: pd.DataFrame, names: Sequence[str]) -> None:
     """A row for each setting that differs, then for each result; a column a run."""
-    from rich.console import Console
     from rich.table import Table
 
     from normbench.report.values import text
@@ -83,10 +83,7 @@ def show(runs: pd.DataFrame, names: Sequence[str]) -> None:
     table.add_section()
     for key in (key for key in RESULTS if key in runs):
         table.add_row(key, *[text(value) or "-" for value in runs[key].astype(object)])
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 200
-    console.print(table)
+    wide_console(200, markup=False).print(table)
 
 
 def draw(curves: pd.DataFrame, out: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from normbench.console import wide_console
 from normbench.errors import FailedError, UserError
 from normbench.record.evaluations import STATISTICS, Evaluation
 from normbench.record.record import find_records, tell_passed
@@ -105,7 +105,6 @@ USED = {"weight": ("example",), "images": ("batch",), "batches": ("precise", "po
 
 def show(folder: Path, found: Sequence[Evaluation]) -> None:
     """The lines of a run as a table."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=str(folder), box=None, pad_edge=False, title_justify="left")
@@ -114,10 +113,7 @@ def show(folder: Path, found: Sequence[Evaluation]) -> None:
     for line in found:
         accuracy, images = f"{line.top1_percent:.2f}", f"{line.test_images} of {line.dataset}"
         table.add_row(line.statistics, detail(line), accuracy, f"{line.loss:.4f}", images)
-    console = Console(highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 200
-    console.print(table, "")
+    wide_console(200).print(table, "")
 
 
 def detail(line: Evaluation) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from normbench import choices
+from normbench.console import wide_console
 from normbench.training.foreign import LIBRARIES
 from normbench.words import Words, one_of
 
@@ -29,7 +28,6 @@ def main(arguments: list[str]) -> int:
 
 def show(group: str) -> None:
     """One table: the choice as it is typed, what it is, where it is from."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, title_justify="left", header_style="bold")
@@ -38,10 +36,7 @@ def show(group: str) -> None:
     table.add_column("source")
     for name, (what, source) in entries(GROUPS[group]).items():
         table.add_row(name, what, source)
-    console = Console(highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 240  # a line each, for grep
-    console.print(table, "")
+    wide_console(240).print(table, "")
 
 
 def entries(group: str) -> dict[str, tuple[str, str]]:

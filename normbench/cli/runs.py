@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from normbench.console import wide_console
 from normbench.errors import UserError, way_out
 from normbench.words import Words
 
@@ -98,7 +98,6 @@ def filtered(runs: pd.DataFrame, words: Sequence[str]) -> pd.DataFrame:
 
 def show(runs: pd.DataFrame) -> None:
     """The runs as a table, in the order of their settings; the folder of each stands last."""
-    from rich.console import Console
     from rich.table import Table
 
     from normbench.report.values import missing, text
@@ -113,7 +112,4 @@ def show(runs: pd.DataFrame) -> None:
         percent = ["" if missing(run[key]) else f"{run[key]:.2f}" for key in RESULTS if key in runs]
         cells = [text(run[key]) for key in columns if key not in RESULTS]
         table.add_row(*cells, *percent, str(run.get("folder") or run["run"]))
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 400  # a line each, for grep
-    console.print(table)
+    wide_console(400, markup=False, soft_wrap=True).print(table)
