@@ -11,7 +11,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from normbench.data import Dataset, FolderDataset, load_dataset
-from normbench.errors import DiskError, HeldError, UnreadableError, UserError
+from normbench.errors import DiskError, HeldError, UnreadableError, UserError, is_out_of_memory
 from normbench.ops import use
 from normbench.record import record
 from normbench.record.display import Follower
@@ -83,10 +83,7 @@ def run_first(cell: Cell, display: Follower, ranks: Ranks) -> Record:
         except (DiskError, LostRankError):
             raise
         except Exception as error:
-            status: record.Status = "failed"
-            full = isinstance(error, torch.OutOfMemoryError | MemoryError)
-            if full or "can't allocate memory" in str(error):
-                status = "out_of_memory"
+            status: record.Status = "out_of_memory" if is_out_of_memory(error) else "failed"
             what = " ".join(f"{type(error).__name__}: {error}".split())
             bad = record.record_of(cell, status, rows, error=what, **provenance())
             record.write_record(folder, bad)
